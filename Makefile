@@ -1,0 +1,32 @@
+# Every target installs what it needs into .venv, once per change of pyproject.toml or constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test test-all lint bench clean
+.DEFAULT_GOAL := test
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[unet,test,lint]'
+	touch $@
+
+demo: $(STAMP)  ## run the main job on the simulated archive into demo/
+	$(BIN)/cubekit demo demo
+
+test: $(STAMP)  ## the tests, on both cores
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-all: $(STAMP)  ## the slow tests too
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m ''
+
+lint: $(STAMP)  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## the benchmarks
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what the targets made, the environment excepted
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache

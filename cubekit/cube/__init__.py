@@ -1,0 +1,18 @@
+"""Cubes: one lake and one source, time x y x x, kept up to date and published."""
+
+from cubekit.cube.access import describe, find_cubes, open_cube, open_cubes
+from cubekit.cube.build import AppendReport, append, build_cube, update
+from cubekit.cube.store import Snapshot, history
+
+__all__ = [
+    "AppendReport",
+    "Snapshot",
+    "append",
+    "build_cube",
+    "describe",
+    "find_cubes",
+    "history",
+    "open_cube",
+    "open_cubes",
+    "update",
+]

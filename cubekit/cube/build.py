@@ -1,0 +1,352 @@
+"""Build a cube from scenes and keep it up to date: idempotent, atomic, one slot a pass."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pystac
+import xarray as xr
+import zarr
+from odc.geo.geobox import GeoBox
+
+from cubekit.cube import store
+from cubekit.cube.access import open_cube
+from cubekit.cube.layout import (
+    Key,
+    Slot,
+    Target,
+    attributes,
+    check_fingerprint,
+    rows,
+    scenes_of,
+    slots,
+    source_attributes,
+    target_of,
+)
+from cubekit.cube.read import RESAMPLINGS, Image, merge, read_pass
+from cubekit.cube.schema import POLARISATIONS, encoding
+from cubekit.errors import ConfigError, CubeConflict, CubekitError, GridMismatch, NoObservations
+from cubekit.lakes import Lake
+from cubekit.passes import Pass, group
+
+logger = logging.getLogger(__name__)
+
+BATCH = 32
+"""Passes that are read together and written in one commit: what a kill can cost, and what is held in memory."""
+
+Progress = Callable[[int], None]
+
+
+@dataclass
+class AppendReport:
+    """What became of the passes that were given.
+
+    Parameters
+    ----------
+    added, replaced, skipped
+        Passes written to a new slot, rewritten (late burst, newer processing), and unchanged.
+    empty
+        Passes without any data on the lattice, by name of their products, with the reason.
+    refused
+        Passes that could not be used, by name of their products, with the reason.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    skipped: int = 0
+    empty: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def written(self) -> int:
+        """Passes written."""
+        return self.added + self.replaced
+
+    def __str__(self) -> str:
+        counts = f"{self.added} added, {self.replaced} replaced, {self.skipped} unchanged"
+        return counts + "".join(
+            f", {len(what)} {name}" for name, what in (("empty", self.empty), ("refused", self.refused)) if what
+        )
+
+
+def update(
+    lake: Lake,
+    items: Iterable[pystac.Item],
+    root: str | Path,
+    *,
+    resampling: str = "nearest",
+    strict_grid: bool | None = None,
+    progress: Progress | None = None,
+) -> AppendReport:
+    """Bring the cube of a lake up to date with scenes, building it when there is none.
+
+    Parameters
+    ----------
+    lake
+        The lake; its cube is at ``root/lake.id``.
+    items
+        Scenes of one source, as `find_scenes` returns them.
+    root
+        Folder of the cubes of one source.
+    resampling
+        For the values of scenes that lie off the lattice: ``nearest``, ``bilinear`` or ``cubic``.
+    strict_grid
+        Refuse scenes that lie off the lattice. By default for OPERA, whose grid is the lattice's.
+    progress
+        Called with the number of passes done since its last call.
+
+    Returns
+    -------
+    AppendReport
+        What became of each pass.
+
+    Raises
+    ------
+    CubeConflict
+        When the cube holds another lattice, source, filter or resampling (nothing is written then), or is being
+        written by another process.
+    NoObservations
+        When there is no cube and no scene has data on the lattice.
+
+    Notes
+    -----
+    Passes are read in parallel by dask's scheduler and written by this process, 32 in a commit. A pass whose products
+    are stored already is skipped; one that is late by a burst or newer by its processing is rewritten in its own
+    commit. Killed at any moment, the cube holds whole passes, and the next call goes on.
+    """
+    if resampling not in RESAMPLINGS:
+        msg = f"resampling {resampling!r} isn't known; allowed are {', '.join(RESAMPLINGS)}"
+        raise ConfigError(msg)
+    passes = group(items)
+    if not passes:
+        msg = f"no scenes were given for {lake.id}"
+        raise NoObservations(msg)
+    attrs = attributes(lake, passes, resampling)
+    path = store.local(root) / lake.id
+    with store.writer(path):
+        return _write(path, passes, target_of(attrs, strict_grid), progress)
+
+
+def build_cube(
+    lake: Lake,
+    items: Iterable[pystac.Item],
+    root: str | Path,
+    *,
+    resampling: str = "nearest",
+    strict_grid: bool | None = None,
+) -> xr.Dataset:
+    """Build the cube of a lake, or bring it up to date, and open it.
+
+    Parameters, errors and notes are those of `update`, which returns the report instead.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `open_cube` gives it: lazy, sorted by time.
+    """
+    update(lake, items, root, resampling=resampling, strict_grid=strict_grid)
+    return open_cube(store.local(root) / lake.id)
+
+
+def append(path: str | Path, items: Iterable[pystac.Item], *, strict_grid: bool | None = None) -> AppendReport:
+    """Add scenes to a cube that exists.
+
+    Parameters
+    ----------
+    path
+        The living cube.
+    items
+        Scenes of the cube's own source. A late burst may come alone.
+    strict_grid
+        As in `build_cube`.
+
+    Returns
+    -------
+    AppendReport
+        Passes added, replaced, skipped, empty and refused, with reasons.
+
+    Raises
+    ------
+    SourceError
+        When there is no living cube.
+    CubeConflict, GridMismatch
+        When the scenes are of another source, spacing or filter than the cube, or another process is writing. The cube
+        is unchanged then.
+    """
+    where = store.local(path)
+    stored = _open(where).attrs
+    passes = group(items)
+    if not passes:
+        return AppendReport()
+    attrs = {**stored, **source_attributes(passes)}
+    with store.writer(where):
+        return _write(where, passes, target_of(attrs, strict_grid), None)
+
+
+def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progress | None) -> AppendReport:
+    report = AppendReport()
+    there: dict[Key, Slot] = {}
+    known_empty: dict[str, Any] = {}
+    if store.is_living(path):
+        stored = _open(path)
+        check_fingerprint(path, stored.attrs, target.attrs)
+        there = slots(stored)
+        known_empty = json.loads(stored.attrs["empty_passes"])
+    new, changed = [], []
+    for pass_ in passes:
+        slot = there.get(pass_.key)
+        if slot is not None:
+            if scenes_of(pass_, slot) == slot.scenes:
+                report.skipped += 1
+            else:
+                changed.append(pass_)
+        elif known_empty.get(_name(pass_)) == pass_.processed.isoformat():
+            report.empty[_name(pass_)] = "no data on the lattice (known from an earlier run)"
+        else:
+            new.append(pass_)
+    if progress:
+        progress(len(passes) - len(new) - len(changed))
+    for start in range(0, len(new), BATCH):
+        batch = new[start : start + BATCH]
+        images = _read(batch, target)
+        empty = _sort_out(batch, images, report)
+        usable = [
+            (p, image) for p, image in zip(batch, images, strict=True) if isinstance(image, Image) and not image.empty
+        ]
+        known_empty |= {_name(pass_): pass_.processed.isoformat() for pass_ in empty}
+        if usable or (empty and store.is_living(path)):
+            _commit_batch(path, usable, target, known_empty)
+        report.added += len(usable)
+        if progress:
+            progress(len(batch))
+    for pass_ in changed:
+        _replace(path, pass_, there[pass_.key], target, report)
+        if progress:
+            progress(1)
+    if not store.is_living(path):
+        reasons = {**report.refused, **report.empty}
+        name, reason = next(iter(reasons.items()))
+        msg = f"none of {len(passes)} passes can be used for {path.name}, so there is no cube: {name}: {reason}"
+        raise (GridMismatch if report.refused else NoObservations)(msg)
+    logger.info("%s: %s", path, report)
+    return report
+
+
+def _read(passes: Sequence[Pass], target: Target) -> list[Image | CubekitError]:
+    read = dask.delayed(_try_read, pure=False)
+    tasks = [read(p, target.lattice, target.resampling, target.strict) for p in passes]
+    return list(dask.compute(*tasks))
+
+
+def _try_read(pass_: Pass, lattice: GeoBox, resampling: str, strict: bool) -> Image | CubekitError:
+    # One bad pass must not end the others: its error is its result.
+    try:
+        return read_pass(pass_, lattice, resampling=resampling, strict_grid=strict)
+    except CubekitError as error:
+        return error
+
+
+def _sort_out(batch: Sequence[Pass], images: Sequence[Image | CubekitError], report: AppendReport) -> list[Pass]:
+    empty = []
+    for pass_, image in zip(batch, images, strict=True):
+        if isinstance(image, CubekitError):
+            report.refused[_name(pass_)] = str(image)
+        elif image.empty:
+            report.empty[_name(pass_)] = "no data on the lattice: the lake lies outside this swath"
+            empty.append(pass_)
+    return empty
+
+
+def _commit_batch(
+    path: Path, usable: Sequence[tuple[Pass, Image]], target: Target, known_empty: Mapping[str, str]
+) -> None:
+    message = f"add {len(usable)} passes"
+    if usable:
+        message += f", {usable[0][0].time:%Y-%m-%d} to {usable[-1][0].time:%Y-%m-%d}"
+    attrs = {"empty_passes": json.dumps(known_empty, sort_keys=True)}
+    if not store.is_living(path):
+        first = rows(usable, target).assign_attrs(attrs)
+        coding = encoding(target.lattice.shape)
+        store.create(
+            path,
+            lambda zarr_store: first.to_zarr(zarr_store, group=store.PASSES, consolidated=False, encoding=coding),
+            message,
+        )
+        return
+
+    def fill(zarr_store: Any) -> None:
+        if usable:
+            rows(usable, target).to_zarr(zarr_store, group=store.PASSES, append_dim="time", consolidated=False)
+        zarr.open_group(zarr_store, path=store.PASSES, mode="r+").attrs.update(attrs)
+
+    store.commit(path, fill, message)
+
+
+def _replace(path: Path, pass_: Pass, slot: Slot, target: Target, report: AppendReport) -> None:
+    """Rewrite the slot of a pass of which more, or newer, scenes are known than it was made of."""
+    given = {str(scene.properties["cubekit:scene"]): scene for scene in pass_.scenes}
+    wanted = scenes_of(pass_, slot)
+    fresh = [scene for scene in given if slot.scenes.get(scene) != wanted[scene]]
+    image: Image | CubekitError
+    if set(wanted) == set(given) and all(given[scene].id == wanted[scene]["granule"] for scene in given):
+        (image,) = _read([pass_], target)
+    else:
+        image = _extend(path, pass_, slot, wanted, fresh, target)
+    if isinstance(image, CubekitError):
+        report.refused[_name(pass_)] = str(image)
+        return
+    row = rows([(pass_, image)], target, scenes=wanted)
+    # `time` stays as first written: it is what users and derived groups know the pass by.
+    row = row.drop_vars([name for name in row.variables if "time" not in row[name].dims] + ["time"])
+    region = {"time": slice(slot.index, slot.index + 1)}
+    store.commit(
+        path,
+        lambda zarr_store: row.to_zarr(zarr_store, group=store.PASSES, region=region, consolidated=False),
+        f"replace pass {pass_.platform} {pass_.absolute_orbit}: {', '.join(given[scene].id for scene in fresh)}",
+    )
+    report.replaced += 1
+
+
+def _extend(
+    path: Path, pass_: Pass, slot: Slot, wanted: Mapping[str, Any], fresh: Sequence[str], target: Target
+) -> Image | CubekitError:
+    """Mosaic new scenes with the stored mosaic, of whose scenes some were not given again.
+
+    Exact where all new scenes lie before, or all after, the stored ones; else the pixels of the stored mosaic would have
+    to be told apart, and the pass is refused.
+    """
+    order = sorted(wanted, key=lambda scene: (wanted[scene]["start"], wanted[scene]["granule"]))
+    stored_scenes, count = set(slot.scenes), len(slot.scenes)
+    new_last, new_first = set(order[:count]) == stored_scenes, set(order[-count:]) == stored_scenes
+    if stored_scenes & set(fresh) or not (new_last or new_first):
+        missing = ", ".join(slot.scenes[scene]["granule"] for scene in slot.scenes if scene not in fresh)
+        return CubeConflict(f"this pass was made of more scenes than were given; give {missing} again, too")
+    scenes = tuple(scene for scene in pass_.scenes if scene.properties["cubekit:scene"] in fresh)
+    image = _try_read(replace(pass_, scenes=scenes), target.lattice, target.resampling, target.strict)
+    if isinstance(image, CubekitError):
+        return image
+    row = _open(path).isel(time=slot.index).load()
+    bands = np.stack([row[name].values for name in POLARISATIONS])
+    stored = Image(bands, row["mask"].values, (float(row["grid_offset_x"]), float(row["grid_offset_y"])))
+    return merge(stored, image) if new_last else merge(image, stored)
+
+
+def _name(pass_: Pass) -> str:
+    return " + ".join(pass_.granules)
+
+
+def _open(path: Path) -> xr.Dataset:
+    return xr.open_zarr(store.read_store(path), group=store.PASSES, consolidated=False, chunks=None)
+
+
+def _set_attrs(zarr_store: Any, attrs: Mapping[str, Any]) -> None:
+    import zarr
+
+    zarr.open_group(zarr_store, path=store.PASSES, mode="r+").attrs.update(attrs)

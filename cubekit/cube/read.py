@@ -1,0 +1,222 @@
+"""From the scenes of one pass to one time step on the lattice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pystac
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from cubekit.cube.schema import BOTH, CLEAR, LAYOVER, NO_DATA, NO_MAP, POLARISATIONS, SHADOW
+from cubekit.errors import GridMismatch, SourceError
+from cubekit.passes import Pass
+
+RESAMPLINGS = ("nearest", "bilinear", "cubic")
+"""How the values of scenes that lie off the lattice may be resampled. Masks are always nearest."""
+
+# HyP3's layover and shadow map is a bit field: 1 tested, 2 and 8 slopes, 4 in layover, 16 in shadow; 0 not tested.
+_HYP3_LAYOVER, _HYP3_SHADOW = 4, 16
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Image:
+    """One pass, or one scene of it, on the lattice.
+
+    Parameters
+    ----------
+    bands
+        float32 (polarisation, y, x), linear power, NaN where there is no data, in the order of `POLARISATIONS`.
+    mask
+        uint8 (y, x), the cube's flags.
+    offset
+        Eastward and northward distance of the source grid from the lattice, metres; NaN where it is not one number
+        (another CRS, or scenes that differ).
+    """
+
+    bands: Array
+    mask: Array
+    offset: tuple[float, float]
+
+    @property
+    def valid(self) -> Array:
+        """Where some polarisation has data: bool (y, x)."""
+        return np.asarray(np.isfinite(self.bands).any(axis=0))
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no data at all."""
+        return not self.valid.any()
+
+
+def read_pass(pass_: Pass, lattice: GeoBox, *, resampling: str = "nearest", strict_grid: bool = False) -> Image:
+    """Read the scenes of a pass onto a lattice and mosaic them.
+
+    Parameters
+    ----------
+    pass_
+        The pass.
+    lattice
+        The lake's grid.
+    resampling
+        For the values of scenes that lie off the lattice: ``nearest`` (default), ``bilinear`` or ``cubic``. Scenes on
+        the lattice are copied bit for bit whatever is given.
+    strict_grid
+        Refuse scenes that lie off the lattice.
+
+    Returns
+    -------
+    Image
+        The mosaic: each pixel comes from the first scene that has data there, with the mask of that same scene.
+
+    Raises
+    ------
+    GridMismatch
+        When a scene has another spacing than the lattice, or `strict_grid` is set and it lies off the lattice.
+    SourceError
+        When a scene can't be read.
+
+    Notes
+    -----
+    Reads the lattice's window only. Not lazy: it is what a worker does.
+    """
+    offsets = [grid_offset(scene, lattice) for scene in pass_.scenes]
+    if strict_grid and (off := [(s.id, o) for s, o in zip(pass_.scenes, offsets, strict=True) if o != (0.0, 0.0)]):
+        name, (east, north) = off[0]
+        where = "in another CRS" if np.isnan(east) else f"{east:g} m east and {north:g} m north of it"
+        msg = f"{name} ({_code(pass_.scenes[0])}) lies off the lattice (EPSG:{lattice.crs.epsg}), {where}; strict_grid refuses that"
+        raise GridMismatch(msg)
+    images = [_read_scene(s, lattice, o, resampling) for s, o in zip(pass_.scenes, offsets, strict=True)]
+    mosaic = images[0]
+    for image in images[1:]:
+        mosaic = merge(mosaic, image)
+    return mosaic
+
+
+def merge(first: Image, second: Image) -> Image:
+    """Mosaic two images of one pass: the first one wins where it has data, mask included.
+
+    Notes
+    -----
+    Where neither has data, the mask is that of the first scene that covers the pixel (it may say shadow). Merging is
+    associative, so that a scene that comes late ends as if it had come in time.
+    """
+    take_first = first.valid | (~second.valid & (first.mask != NO_DATA))
+    same = all(a == b or (np.isnan(a) and np.isnan(b)) for a, b in zip(first.offset, second.offset, strict=True))
+    return Image(
+        bands=np.where(take_first, first.bands, second.bands),
+        mask=np.where(take_first, first.mask, second.mask),
+        offset=first.offset if same else (float("nan"), float("nan")),
+    )
+
+
+def grid_offset(scene: pystac.Item, lattice: GeoBox) -> tuple[float, float]:
+    """Eastward and northward distance of a scene's grid from the lattice, metres, at most half a pixel.
+
+    Returns
+    -------
+    tuple of float
+        (0, 0) where the grids agree, NaN where the scene comes in another CRS.
+
+    Raises
+    ------
+    GridMismatch
+        When the spacings differ.
+    """
+    affine = Affine(*scene.properties["proj:transform"][:6])
+    spacing = lattice.resolution.x
+    if affine.a != spacing or affine.e != -spacing:
+        msg = (
+            f"{scene.id} has pixels of {affine.a:g} m, the lattice of {spacing:g} m; "
+            f"use the lake's lattice of {affine.a:g} m (Lake.at_spacing)"
+        )
+        raise GridMismatch(msg)
+    if _code(scene) != f"EPSG:{lattice.crs.epsg}":
+        return float("nan"), float("nan")
+    left, top = lattice.transform.c, lattice.transform.f
+    east, north = ((d + spacing / 2) % spacing - spacing / 2 for d in (affine.c - left, affine.f - top))
+    return float(east), float(north)
+
+
+def _code(scene: pystac.Item) -> str:
+    return str(scene.properties["proj:code"])
+
+
+def _read_scene(scene: pystac.Item, lattice: GeoBox, offset: tuple[float, float], resampling: str) -> Image:
+    names = [name for name in POLARISATIONS if name in scene.assets]
+    method = "nearest" if offset == (0.0, 0.0) else resampling
+    read = _stack(scene, names, lattice, method, np.dtype("float32"), np.float32("nan"))
+    bands = np.full((len(POLARISATIONS), *lattice.shape), np.nan, dtype="float32")
+    for name, band in zip(names, read, strict=True):
+        bands[POLARISATIONS.index(name)] = band
+    coding = scene.properties.get("cubekit:mask_coding")
+    if coding == "hyp3":
+        bands[bands == 0] = np.nan  # HyP3's nodata, also where a crop lost the declaration
+    valid = np.isfinite(bands).any(axis=0)
+    if "mask" in scene.assets:
+        fill = np.uint8(0 if coding == "hyp3" else NO_DATA)
+        codes = _stack(scene, ["mask"], lattice, "nearest", np.dtype("uint8"), fill)[0]
+        mask = _decode_hyp3(codes) if coding == "hyp3" else _decode_opera(codes, scene.id)
+    else:
+        mask = np.full(lattice.shape, NO_MAP, dtype="uint8")
+    # Not covered, or the map says clear where there is no data: no data. Shadow without data stays shadow.
+    mask = np.where(~valid & np.isin(mask, (CLEAR, NO_MAP)), NO_DATA, mask)
+    mask = np.where(valid & (mask == NO_DATA), NO_MAP, mask)
+    return Image(bands=bands, mask=mask.astype("uint8"), offset=offset)
+
+
+def _decode_hyp3(codes: Array) -> Array:
+    layover, shadow = (codes & _HYP3_LAYOVER) > 0, (codes & _HYP3_SHADOW) > 0
+    decoded = SHADOW * shadow + LAYOVER * layover
+    return np.where(codes == 0, NO_DATA, decoded).astype("uint8")
+
+
+def _decode_opera(codes: Array, name: str) -> Array:
+    unknown = set(np.unique(codes).tolist()) - {CLEAR, SHADOW, LAYOVER, BOTH, NO_DATA}
+    if unknown:
+        msg = f"the mask of {name} holds {sorted(unknown)}; OPERA's codes are 0, 1, 2, 3 and 255"
+        raise SourceError(msg)
+    return codes
+
+
+def _stack(
+    scene: pystac.Item, assets: Sequence[str], lattice: GeoBox, resampling: str, dtype: np.dtype[Any], fill: Any
+) -> Array:
+    """Read assets of one scene onto the lattice: the only call of stackstac (contracts 4.1 tells why these arguments)."""
+    import dask
+    import stackstac
+    from rasterio.enums import Resampling
+    from rasterio.errors import RasterioError
+
+    # As a dict, with proj:epsg: stackstac reads nothing else, and pystac rewrites it.
+    item = scene.to_dict(include_self_link=False, transform_hrefs=False)
+    item["properties"]["proj:epsg"] = int(_code(scene).removeprefix("EPSG:"))
+    stacked = stackstac.stack(
+        [item],
+        assets=list(assets),
+        epsg=lattice.crs.epsg,
+        resolution=float(lattice.resolution.x),
+        bounds=tuple(lattice.boundingbox.bbox),
+        snap_bounds=False,
+        resampling=Resampling[resampling],
+        dtype=dtype,
+        fill_value=fill,
+        rescale=False,
+        xy_coords="center",
+        properties=False,
+        band_coords=False,
+        errors_as_nodata=(),
+    )
+    try:
+        # A pass is one task already, on a thread or on a worker: its few blocks are read here, one by one.
+        with dask.config.set(scheduler="synchronous"):
+            return np.asarray(stacked.data[0].compute())
+    except (RasterioError, RuntimeError, OSError) as error:
+        msg = f"{scene.id} can't be read: {str(error).splitlines()[0]}"
+        raise SourceError(msg) from error

@@ -1,0 +1,225 @@
+"""Where a living cube lives: an Icechunk repository, one writer at a time, snapshots for readers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from cubekit.errors import CubeConflict, NoObservations, SourceError
+
+PASSES = "passes"
+"""Group of the raw passes."""
+
+LOCK_SECONDS = 5.0
+"""How long a writer waits for another one."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One commit of a cube."""
+
+    id: str
+    time: datetime
+    message: str
+
+
+def local(path: str | Path) -> Path:
+    """A local path from a path or URL.
+
+    Raises
+    ------
+    SourceError
+        For object stores: cubes are local so far.
+    """
+    text = str(path)
+    scheme = urlparse(text).scheme
+    if scheme in {"s3", "gs", "az", "http", "https"}:
+        msg = f"{text}: cubes can't be kept at {scheme}:// yet; give a local path"
+        raise SourceError(msg)
+    return Path(text.removeprefix("file://"))
+
+
+def is_living(path: Path) -> bool:
+    """Whether there is an Icechunk repository at a path."""
+    return (path / "refs").is_dir() or (path / "repo").exists()
+
+
+def is_published(path: Path) -> bool:
+    """Whether there is a plain Zarr at a path."""
+    return (path / "zarr.json").is_file()
+
+
+def open_repository(path: Path) -> Any:
+    """Open the repository of a living cube.
+
+    Raises
+    ------
+    SourceError
+        When there is none, or it can't be read.
+    """
+    import icechunk
+
+    if not is_living(path):
+        msg = f"there is no cube at {path}; build one with build_cube or `cubekit run`"
+        raise SourceError(msg)
+    try:
+        return icechunk.Repository.open(_storage(path))
+    except icechunk.IcechunkError as error:
+        msg = f"the cube at {path} can't be opened: {str(error).splitlines()[0]}"
+        raise SourceError(msg) from error
+
+
+def create(path: Path, fill: Callable[[Any], None], message: str) -> None:
+    """Create a cube whole: it appears with its first commit in it, or not at all.
+
+    Parameters
+    ----------
+    path
+        Where; its parent is made when missing.
+    fill
+        Writes into the store it is given.
+    message
+        Of the first commit.
+    """
+    import icechunk
+
+    beside = path.with_name(f".{path.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)  # a killed writer's
+    repository = icechunk.Repository.create(_storage(beside))
+    session = repository.writable_session("main")
+    fill(session.store)
+    session.commit(message)
+    beside.rename(path)
+
+
+def commit(path: Path, fill: Callable[[Any], None], message: str) -> str:
+    """Write in one commit: readers see all of it or nothing.
+
+    Returns
+    -------
+    str
+        Id of the snapshot.
+    """
+    session = open_repository(path).writable_session("main")
+    fill(session.store)
+    return str(session.commit(message))
+
+
+def read_store(path: Path, as_of: str | datetime | date | None = None) -> Any:
+    """A store to read a cube from, at its newest snapshot or as it was.
+
+    Parameters
+    ----------
+    path
+        The living cube.
+    as_of
+        A time (UTC unless it says otherwise; a date means its end), or a snapshot's id.
+
+    Raises
+    ------
+    NoObservations
+        When the cube did not exist yet.
+    SourceError
+        When there is no such snapshot.
+    """
+    repository = open_repository(path)
+    if as_of is None:
+        return repository.readonly_session("main").store
+    snapshots = _history(repository)
+    if isinstance(as_of, str) and any(snapshot.id == as_of for snapshot in snapshots):
+        return repository.readonly_session(snapshot_id=as_of).store
+    until = _end(as_of)
+    written = [snapshot for snapshot in snapshots if snapshot.time <= until]
+    if not written:
+        msg = f"the cube at {path} did not exist on {until:%Y-%m-%dT%H:%M:%SZ}; its first snapshot is of {snapshots[-1].time:%Y-%m-%dT%H:%M:%SZ}"
+        raise NoObservations(msg)
+    return repository.readonly_session(snapshot_id=written[0].id).store
+
+
+def history(path: str | Path) -> list[Snapshot]:
+    """Snapshots of a living cube, newest first.
+
+    Raises
+    ------
+    SourceError
+        When there is no living cube at the path.
+    """
+    return _history(open_repository(local(path)))
+
+
+def _history(repository: Any) -> list[Snapshot]:
+    commits = [Snapshot(s.id, s.written_at, s.message) for s in repository.ancestry(branch="main")]
+    return commits[:-1]  # the last one is Icechunk's own: an empty repository
+
+
+@contextmanager
+def writer(path: Path) -> Iterator[None]:
+    """Hold the one writer's lock of a cube; the system frees it when the process dies.
+
+    Raises
+    ------
+    CubeConflict
+        When another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout:
+        msg = f"another process is writing to {path}; wait for it to end, then run again"
+        raise CubeConflict(msg) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def swap(new: Path, target: Path) -> None:
+    """Put a finished folder in the place of another one; `recover` mends what a kill between the steps leaves."""
+    old = _old(target)
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """Undo a swap that was killed half way."""
+    old = _old(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _end(as_of: str | datetime | date) -> datetime:
+    try:
+        if isinstance(as_of, str):
+            as_of = date.fromisoformat(as_of) if len(as_of) == len("2019-07-01") else datetime.fromisoformat(as_of)
+    except ValueError:
+        msg = f"as_of {as_of!r} is neither a snapshot of this cube nor a time; write e.g. 2019-07-01T12:00"
+        raise SourceError(msg) from None
+    if not isinstance(as_of, datetime):
+        as_of = datetime(as_of.year, as_of.month, as_of.day, 23, 59, 59, 999999)  # noqa: DTZ001  (next line)
+    return as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of
+
+
+def _storage(path: Path) -> Any:
+    import icechunk
+
+    if "ICECHUNK_LOG" not in os.environ:
+        # Icechunk warns that local storage does not see conflicting commits: the writer's lock sees to that.
+        icechunk.set_logs_filter("error")
+    return icechunk.local_filesystem_storage(str(path))

@@ -1,0 +1,259 @@
+"""Source `folder:PATH`: GeoTIFFs on disk, named as HyP3 RTC products or OPERA RTC-S1 granules."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pystac
+from pyproj import Transformer
+from shapely.geometry import box, mapping
+
+from cubekit.errors import SceneWarning, SourceError
+from cubekit.lakes import Lake
+from cubekit.passes import ORBIT_SECONDS, REPEAT_ORBITS, absolute_orbit, ascending_node, relative_orbit
+from cubekit.sources import Period
+from cubekit.sources.names import ProductFile, parse
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+UNKNOWN_PROCESSING = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for a processing time that a product does not tell: older than any other."""
+
+SIMULATOR = "cubekit-simulator"
+"""How the tag SOFTWARE_VERSION of simulated granules begins. They never share a cube with real ones."""
+
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the header of one file tells."""
+
+    epsg: int
+    shape: tuple[int, int]
+    transform: tuple[float, ...]
+    bounds: tuple[float, float, float, float]
+    tags: Mapping[str, str]
+
+
+def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
+    """Find the scenes of a lake among the GeoTIFFs below a folder.
+
+    Parameters
+    ----------
+    lake
+        The lake; products that do not touch its AOI are other lakes' and left out without a word.
+    period
+        First and last day, both inclusive, UTC; None leaves a side open.
+    path
+        The folder; folders below it are searched too.
+
+    Returns
+    -------
+    pystac.ItemCollection
+        One item a product (and crop), by time, with the properties of design.md's "scene" and ``cubekit:scene``
+        (the same for two processings), ``cubekit:source``, ``cubekit:spacing``, ``cubekit:speckle_filter``,
+        ``cubekit:mask_coding`` and, when known, ``cubekit:looks``.
+
+    Raises
+    ------
+    SourceError
+        When the folder does not exist, or holds no usable scene of this lake in this period.
+
+    Warns
+    -----
+    SceneWarning
+        Once, with the files that can't be used and why: unreadable, truncated, empty, foreign, contradictory.
+
+    Notes
+    -----
+    Reads names and headers only. Where the metadata lacks it, the absolute orbit is derived from the time
+    (`cubekit.passes.absolute_orbit`). HyP3's processing time is that of ``TIFFTAG_DATETIME``, OPERA's is in the name.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        msg = f"folder {folder} does not exist; give the folder that holds the GeoTIFFs"
+        raise SourceError(msg)
+    left_out: dict[Path, str] = {}
+    products: dict[tuple[Path, str, str], dict[str, tuple[Path, ProductFile, _Header]]] = {}
+    names = sorted(file for file in folder.rglob("*") if file.suffix.lower() in {".tif", ".tiff"})
+    area = box(*lake.project(lake.aoi).bounds)
+    elsewhere = outside = 0
+    for file in names:
+        parsed = parse(file.name)
+        if isinstance(parsed, str):
+            left_out[file] = parsed
+            continue
+        if not _within(parsed.start, period):
+            outside += 1
+            continue
+        header = _read_header(file)
+        if isinstance(header, str):
+            left_out[file] = header
+        elif not _footprint(header, lake.epsg).intersects(area):
+            elsewhere += 1
+        else:
+            layers = products.setdefault((file.parent, parsed.product, parsed.scene), {})
+            if parsed.layer in layers:
+                left_out[file] = f"the same layer as {layers[parsed.layer][0].name}"
+            else:
+                layers[parsed.layer] = (file, parsed, header)
+    items = []
+    for layers in products.values():
+        made = _item(layers)
+        if isinstance(made, str):
+            left_out.update(dict.fromkeys((file for file, _, _ in layers.values()), made))
+        else:
+            items.append(made)
+    if left_out:
+        warnings.warn(_listing(folder, left_out), SceneWarning, stacklevel=3)
+    if not items:
+        first, last = period
+        msg = (
+            f"no scene of {lake.id} between {first or 'the beginning'} and {last or 'today'} below {folder}: of "
+            f"{len(names)} GeoTIFFs {outside} lie outside this period, {elsewhere} elsewhere, {len(left_out)} can't be used"
+        )
+        raise SourceError(msg)
+    return pystac.ItemCollection(sorted(items, key=lambda item: (item.datetime, item.id)))
+
+
+def _within(time: datetime, period: Period) -> bool:
+    first, last = period
+    return (first is None or time.date() >= first) and (last is None or time.date() <= last)
+
+
+def _read_header(file: Path) -> _Header | str:
+    """The header of a GeoTIFF, or the reason why the file is of no use."""
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    size = file.stat().st_size
+    if size == 0:
+        return "empty (0 bytes)"
+    try:
+        with rasterio.open(file) as dataset:
+            if dataset.driver != "GTiff":
+                return f"not a GeoTIFF but {dataset.driver}"
+            if dataset.crs is None or dataset.crs.to_epsg() is None:
+                return "it has no known coordinate reference system"
+            if not dataset.transform.is_rectilinear or dataset.transform.a != -dataset.transform.e:
+                return "its pixels are not square and north up"
+            if _truncated(dataset, size):
+                return "truncated: its last blocks are missing"
+            return _Header(
+                epsg=dataset.crs.to_epsg(),
+                shape=dataset.shape,
+                transform=tuple(dataset.transform)[:6],
+                bounds=tuple(dataset.bounds),
+                tags={**dataset.tags(), "dtype": dataset.dtypes[0]},
+            )
+    except (RasterioError, OSError) as error:
+        return f"unreadable: {str(error).splitlines()[0].replace(str(file), file.name)}"
+
+
+def _truncated(dataset: DatasetReader, size: int) -> bool:
+    """Whether a block of the first band ends beyond the end of the file: a look at the index, not at the data."""
+    height, width = dataset.block_shapes[0]
+    for row in range(-(-dataset.height // height)):
+        for column in range(-(-dataset.width // width)):
+            offset = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1)
+            length = dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=1)
+            if offset is not None and length is not None and int(offset) + int(length) > size:
+                return True
+    return False
+
+
+def _footprint(header: _Header, epsg: int) -> Any:
+    corners = box(*header.bounds)
+    if header.epsg == epsg:
+        return corners
+    return box(*Transformer.from_crs(header.epsg, epsg, always_xy=True).transform_bounds(*header.bounds))
+
+
+def _item(layers: Mapping[str, tuple[Path, ProductFile, _Header]]) -> pystac.Item | str:
+    """One product as a STAC item, or the reason why it is of no use."""
+    bands = [name for name in ("vv", "vh") if name in layers]
+    if not bands:
+        return "a layover map without its VV or VH file"
+    _, product, header = layers[bands[0]]
+    if any(
+        (other.epsg, other.shape, other.transform) != (header.epsg, header.shape, header.transform)
+        for _, _, other in layers.values()
+    ):
+        return "the files of this product lie on different grids"
+    if header.transform[0] != product.spacing:
+        return f"its pixels are {header.transform[0]:g} m, its name says {product.spacing} m"
+    if any(not np.issubdtype(layers[band][2].tags["dtype"], np.floating) for band in bands):
+        return f"its values are {header.tags['dtype']}, not floating-point power"
+    geometry = _orbit(product, header.tags)
+    if isinstance(geometry, str):
+        return geometry
+    processed = product.processed or _tiff_datetime(header.tags) or UNKNOWN_PROCESSING
+    simulated = header.tags.get("SOFTWARE_VERSION", "").startswith(SIMULATOR)
+    outline = _footprint(header, 4326)
+    item = pystac.Item(
+        id=product.product,
+        geometry=mapping(outline),
+        bbox=list(outline.bounds),
+        datetime=product.start,
+        properties={
+            "platform": product.platform,
+            **geometry,
+            "processing:datetime": processed.isoformat(),
+            "proj:code": f"EPSG:{header.epsg}",
+            "proj:shape": list(header.shape),
+            "proj:transform": list(header.transform),
+            "cubekit:scene": product.scene,
+            "cubekit:source": "simulated" if simulated else product.family,
+            "cubekit:spacing": product.spacing,
+            "cubekit:speckle_filter": product.speckle_filter,
+            "cubekit:mask_coding": product.family,
+        },
+        stac_extensions=["https://stac-extensions.github.io/projection/v2.0.0/schema.json"],
+    )
+    if "CUBEKIT_LOOKS" in header.tags:
+        item.properties["cubekit:looks"] = float(header.tags["CUBEKIT_LOOKS"])
+    for layer, (file, _, _) in sorted(layers.items()):
+        roles = ["data-mask"] if layer == "mask" else ["data"]
+        item.add_asset(layer, pystac.Asset(str(file.resolve()), media_type=pystac.MediaType.GEOTIFF, roles=roles))
+    return item
+
+
+def _orbit(product: ProductFile, tags: Mapping[str, str]) -> dict[str, int | str] | str:
+    """Orbit numbers and direction: from the metadata where it has them, else from the time."""
+    try:
+        orbit = int(tags.get("ABSOLUTE_ORBIT_NUMBER") or absolute_orbit(product.platform, product.start))
+    except SourceError as error:
+        return str(error)
+    computed = relative_orbit(product.platform, orbit)
+    track = product.track or computed
+    # The count changes at the equator, where the time is right to a second only: there the name wins.
+    off = (track - computed + REPEAT_ORBITS // 2) % REPEAT_ORBITS - REPEAT_ORBITS // 2
+    if abs(off) > 1 or (off and "ABSOLUTE_ORBIT_NUMBER" in tags):
+        return f"its name says relative orbit {track}, its absolute orbit {orbit} is on {computed}"
+    orbit += off
+    since_node = (product.start - ascending_node(product.platform, orbit)).total_seconds() / ORBIT_SECONDS
+    computed_direction = "descending" if 0.25 <= since_node % 1 < 0.75 else "ascending"
+    direction = tags.get("ORBIT_PASS_DIRECTION", computed_direction).lower()
+    return {"sat:absolute_orbit": orbit, "sat:relative_orbit": track, "sat:orbit_state": direction}
+
+
+def _tiff_datetime(tags: Mapping[str, str]) -> datetime | None:
+    try:
+        return datetime.strptime(tags.get("TIFFTAG_DATETIME", ""), "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _listing(folder: Path, left_out: Mapping[Path, str]) -> str:
+    lines: Iterable[str] = (f"  {file.relative_to(folder)}: {reason}" for file, reason in sorted(left_out.items()))
+    shown = list(lines)
+    more = f"\n  and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
+    return f"{len(shown)} files below {folder} are left out:\n" + "\n".join(shown[:_LISTED]) + more
