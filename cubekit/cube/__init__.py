@@ -2,6 +2,8 @@
 
 from cubekit.cube.access import describe, find_cubes, open_cube, open_cubes
 from cubekit.cube.build import AppendReport, append, build_cube, update
+from cubekit.cube.derived import open_water, pending_water, water_models, write_water
+from cubekit.cube.publish import publish
 from cubekit.cube.store import Snapshot, history
 
 __all__ = [
@@ -14,5 +16,10 @@ __all__ = [
     "history",
     "open_cube",
     "open_cubes",
+    "open_water",
+    "pending_water",
+    "publish",
     "update",
+    "water_models",
+    "write_water",
 ]

@@ -158,29 +158,27 @@ def describe(path: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``lake``, ``source``, ``lattice``, ``passes`` (track, then year, to count), ``gaps`` (the longest pauses of each
-        track, days), ``megabytes``, ``history`` (snapshots, newest first), ``empty`` (passes without data).
+        ``lake``, ``source``, ``lattice``, ``passes`` (track, then year, to count), ``gaps`` (the three longest pauses of
+        each track: days, and the day they ended), ``megabytes``, ``history`` (snapshots, newest first), ``empty`` (passes without data).
     """
     import json
 
     where = store.local(path)
     cube = open_cube(where)
-    table = pd.DataFrame({"track": cube["track"].values, "time": cube["time"].values})
-    table["year"] = table["time"].dt.year
-    counts = table.groupby(["track", "year"]).size().unstack(fill_value=0)
-    gaps = {
-        int(track): sorted(
-            ((int(days), str(day)) for day, days in zip(part["time"].dt.date, part["time"].diff().dt.days.fillna(0), strict=True)),
-            reverse=True,
-        )[:3]
-        for track, part in table.groupby("track")
-    }
+    table = pd.DataFrame({"track": cube["track"].values.astype(int), "time": cube["time"].values})
+    counts: dict[int, dict[int, int]] = {}
+    gaps: dict[int, list[tuple[int, str]]] = {}
+    for track in sorted(set(table["track"].tolist())):
+        times = table.loc[table["track"] == track, "time"]
+        counts[track] = {int(year): int(n) for year, n in times.dt.year.value_counts(sort=False).items()}
+        pauses = zip(times.diff().dt.days.iloc[1:], times.dt.date.iloc[1:], strict=True)
+        gaps[track] = sorted(((int(days), str(day)) for days, day in pauses), reverse=True)[:3]
     size = sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
     return {
         "lake": cube.attrs["lake"],
         "source": cube.attrs["source"],
         "lattice": {name: cube.attrs[name] for name in ("epsg", "spacing", "corner")},
-        "passes": {int(t): {int(y): int(n) for y, n in row.items()} for t, row in counts.to_dict("index").items()},
+        "passes": counts,
         "gaps": gaps,
         "megabytes": size / 1e6,
         "history": store.history(where) if store.is_living(where) else [],

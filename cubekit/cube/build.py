@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import pystac
 import xarray as xr
 import zarr
-from odc.geo.geobox import GeoBox
+from dask.base import compute
+from dask.delayed import delayed
 
 from cubekit.cube import store
 from cubekit.cube.access import open_cube
@@ -81,6 +81,7 @@ def update(
     items: Iterable[pystac.Item],
     root: str | Path,
     *,
+    polarisations: Sequence[str] = POLARISATIONS,
     resampling: str = "nearest",
     strict_grid: bool | None = None,
     progress: Progress | None = None,
@@ -95,6 +96,8 @@ def update(
         Scenes of one source, as `find_scenes` returns them.
     root
         Folder of the cubes of one source.
+    polarisations
+        What the cube holds, of what the products have; one that a product lacks is NaN and takes no space.
     resampling
         For the values of scenes that lie off the lattice: ``nearest``, ``bilinear`` or ``cubic``.
     strict_grid
@@ -124,11 +127,14 @@ def update(
     if resampling not in RESAMPLINGS:
         msg = f"resampling {resampling!r} isn't known; allowed are {', '.join(RESAMPLINGS)}"
         raise ConfigError(msg)
+    if not polarisations or not set(polarisations) <= set(POLARISATIONS):
+        msg = f"polarisations {list(polarisations)} are not allowed; give one or both of {', '.join(POLARISATIONS)}"
+        raise ConfigError(msg)
     passes = group(items)
     if not passes:
         msg = f"no scenes were given for {lake.id}"
         raise NoObservations(msg)
-    attrs = attributes(lake, passes, resampling)
+    attrs = attributes(lake, passes, resampling, polarisations)
     path = store.local(root) / lake.id
     with store.writer(path):
         return _write(path, passes, target_of(attrs, strict_grid), progress)
@@ -139,6 +145,7 @@ def build_cube(
     items: Iterable[pystac.Item],
     root: str | Path,
     *,
+    polarisations: Sequence[str] = POLARISATIONS,
     resampling: str = "nearest",
     strict_grid: bool | None = None,
 ) -> xr.Dataset:
@@ -151,7 +158,7 @@ def build_cube(
     xarray.Dataset
         As `open_cube` gives it: lazy, sorted by time.
     """
-    update(lake, items, root, resampling=resampling, strict_grid=strict_grid)
+    update(lake, items, root, polarisations=polarisations, resampling=resampling, strict_grid=strict_grid)
     return open_cube(store.local(root) / lake.id)
 
 
@@ -240,15 +247,20 @@ def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progres
 
 
 def _read(passes: Sequence[Pass], target: Target) -> list[Image | CubekitError]:
-    read = dask.delayed(_try_read, pure=False)
-    tasks = [read(p, target.lattice, target.resampling, target.strict) for p in passes]
-    return list(dask.compute(*tasks))
+    read = delayed(_try_read, pure=False)
+    return list(compute(*(read(pass_, target) for pass_ in passes)))
 
 
-def _try_read(pass_: Pass, lattice: GeoBox, resampling: str, strict: bool) -> Image | CubekitError:
+def _try_read(pass_: Pass, target: Target) -> Image | CubekitError:
     # One bad pass must not end the others: its error is its result.
     try:
-        return read_pass(pass_, lattice, resampling=resampling, strict_grid=strict)
+        return read_pass(
+            pass_,
+            target.lattice,
+            polarisations=target.attrs["polarisations"],
+            resampling=target.resampling,
+            strict_grid=target.strict,
+        )
     except CubekitError as error:
         return error
 
@@ -273,7 +285,7 @@ def _commit_batch(
     attrs = {"empty_passes": json.dumps(known_empty, sort_keys=True)}
     if not store.is_living(path):
         first = rows(usable, target).assign_attrs(attrs)
-        coding = encoding(target.lattice.shape)
+        coding = encoding(target.lattice.shape.yx, target.attrs["polarisations"])
         store.create(
             path,
             lambda zarr_store: first.to_zarr(zarr_store, group=store.PASSES, consolidated=False, encoding=coding),
@@ -329,11 +341,11 @@ def _extend(
         missing = ", ".join(slot.scenes[scene]["granule"] for scene in slot.scenes if scene not in fresh)
         return CubeConflict(f"this pass was made of more scenes than were given; give {missing} again, too")
     scenes = tuple(scene for scene in pass_.scenes if scene.properties["cubekit:scene"] in fresh)
-    image = _try_read(replace(pass_, scenes=scenes), target.lattice, target.resampling, target.strict)
+    image = _try_read(replace(pass_, scenes=scenes), target)
     if isinstance(image, CubekitError):
         return image
     row = _open(path).isel(time=slot.index).load()
-    bands = np.stack([row[name].values for name in POLARISATIONS])
+    bands = np.stack([row[name].values for name in target.attrs["polarisations"]])
     stored = Image(bands, row["mask"].values, (float(row["grid_offset_x"]), float(row["grid_offset_y"])))
     return merge(stored, image) if new_last else merge(image, stored)
 
@@ -343,10 +355,5 @@ def _name(pass_: Pass) -> str:
 
 
 def _open(path: Path) -> xr.Dataset:
-    return xr.open_zarr(store.read_store(path), group=store.PASSES, consolidated=False, chunks=None)
-
-
-def _set_attrs(zarr_store: Any, attrs: Mapping[str, Any]) -> None:
-    import zarr
-
-    zarr.open_group(zarr_store, path=store.PASSES, mode="r+").attrs.update(attrs)
+    opened: xr.Dataset = xr.open_zarr(store.read_store(path), group=store.PASSES, consolidated=False, chunks=None)
+    return opened

@@ -14,7 +14,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from cubekit.cube.read import Image
-from cubekit.cube.schema import CONVENTIONS, DIRECTIONS, MASK_ATTRS, POLARISATIONS, SCHEMA_VERSION, TIME_ATTRS
+from cubekit.cube.schema import CONVENTIONS, DIRECTIONS, MASK_ATTRS, SCHEMA_VERSION, TIME_ATTRS
 from cubekit.errors import CubeConflict, GridMismatch
 from cubekit.lakes import LATTICE_PIXELS, Lake
 from cubekit.passes import Pass
@@ -24,7 +24,7 @@ STRICT_SOURCES = ("opera", "simulated")
 
 Key = tuple[int, int]
 
-_FINGERPRINT = ("schema", "lake", "epsg", "spacing", "corner", "source", "speckle_filter", "resampling")
+_FINGERPRINT = ("schema", "lake", "epsg", "spacing", "corner", "source", "speckle_filter", "polarisations", "resampling")
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,10 @@ def rows(usable: Sequence[tuple[Pass, Image]], target: Target, scenes: Mapping[s
     now = np.datetime64(datetime.now(UTC).replace(tzinfo=None), "s")
     per_pass = [scenes or scenes_of(pass_) for pass_, _ in usable]
 
-    def stamp(time: datetime | str) -> np.datetime64:
+    def stamp(time: datetime | str) -> Any:
         time = datetime.fromisoformat(time) if isinstance(time, str) else time
-        return np.datetime64(time.astimezone(UTC).replace(tzinfo=None), "s").astype("datetime64[ns]")
+        seconds = np.datetime64(time.astimezone(UTC).replace(tzinfo=None), "s")
+        return np.asarray(seconds).astype("datetime64[ns]")[()]
 
     columns: dict[str, Any] = {
         "time": [stamp(pass_.time) for pass_, _ in usable],
@@ -81,15 +82,15 @@ def rows(usable: Sequence[tuple[Pass, Image]], target: Target, scenes: Mapping[s
     coords = {name: ("time", column, TIME_ATTRS[name]) for name, column in columns.items()}
     rasters = ("time", "y", "x")
     bands = np.stack([image.bands for _, image in usable], axis=1)
-    variables: dict[str, Any] = {name: (rasters, bands[i]) for i, name in enumerate(POLARISATIONS)}
+    variables: dict[str, Any] = {name: (rasters, bands[i]) for i, name in enumerate(target.attrs["polarisations"])}
     variables["mask"] = (rasters, np.stack([image.mask for _, image in usable]), MASK_ATTRS)
     made = xr.Dataset(variables, coords={**coords, **_grid(target.lattice)}, attrs=dict(target.attrs))
-    for name in ("mask", *POLARISATIONS):
+    for name in variables:
         made[name].attrs["grid_mapping"] = "spatial_ref"
     return made
 
 
-def _grid(lattice: GeoBox) -> dict[str, xr.DataArray]:
+def _grid(lattice: GeoBox) -> dict[Any, xr.DataArray]:
     from odc.geo.xr import xr_coords
 
     return dict(xr_coords(lattice, crs_coord_name="spatial_ref"))
@@ -117,7 +118,7 @@ def slots(stored: xr.Dataset) -> dict[Key, Slot]:
     }
 
 
-def attributes(lake: Lake, passes: Sequence[Pass], resampling: str) -> dict[str, Any]:
+def attributes(lake: Lake, passes: Sequence[Pass], resampling: str, polarisations: Sequence[str]) -> dict[str, Any]:
     """Attributes of a cube: of its lake, its lattice and its source."""
     from cubekit import __version__
 
@@ -132,6 +133,7 @@ def attributes(lake: Lake, passes: Sequence[Pass], resampling: str) -> dict[str,
         "spacing": lake.spacing,
         "corner": list(lake.corner),
         "resampling": resampling,
+        "polarisations": list(polarisations),
         "cubekit_version": __version__,
         "empty_passes": "{}",
         **source_attributes(passes),

@@ -32,7 +32,7 @@ class Image:
     Parameters
     ----------
     bands
-        float32 (polarisation, y, x), linear power, NaN where there is no data, in the order of `POLARISATIONS`.
+        float32 (polarisation, y, x), linear power, NaN where there is no data, in the order asked for.
     mask
         uint8 (y, x), the cube's flags.
     offset
@@ -55,7 +55,14 @@ class Image:
         return not self.valid.any()
 
 
-def read_pass(pass_: Pass, lattice: GeoBox, *, resampling: str = "nearest", strict_grid: bool = False) -> Image:
+def read_pass(
+    pass_: Pass,
+    lattice: GeoBox,
+    *,
+    polarisations: Sequence[str] = POLARISATIONS,
+    resampling: str = "nearest",
+    strict_grid: bool = False,
+) -> Image:
     """Read the scenes of a pass onto a lattice and mosaic them.
 
     Parameters
@@ -64,6 +71,8 @@ def read_pass(pass_: Pass, lattice: GeoBox, *, resampling: str = "nearest", stri
         The pass.
     lattice
         The lake's grid.
+    polarisations
+        What to read, in this order; one that a scene lacks is NaN.
     resampling
         For the values of scenes that lie off the lattice: ``nearest`` (default), ``bilinear`` or ``cubic``. Scenes on
         the lattice are copied bit for bit whatever is given.
@@ -90,9 +99,9 @@ def read_pass(pass_: Pass, lattice: GeoBox, *, resampling: str = "nearest", stri
     if strict_grid and (off := [(s.id, o) for s, o in zip(pass_.scenes, offsets, strict=True) if o != (0.0, 0.0)]):
         name, (east, north) = off[0]
         where = "in another CRS" if np.isnan(east) else f"{east:g} m east and {north:g} m north of it"
-        msg = f"{name} ({_code(pass_.scenes[0])}) lies off the lattice (EPSG:{lattice.crs.epsg}), {where}; strict_grid refuses that"
+        msg = f"{name} ({_code(pass_.scenes[0])}) lies off the lattice (EPSG:{_epsg(lattice)}), {where}; strict_grid refuses that"
         raise GridMismatch(msg)
-    images = [_read_scene(s, lattice, o, resampling) for s, o in zip(pass_.scenes, offsets, strict=True)]
+    images = [_read_scene(s, lattice, o, polarisations, resampling) for s, o in zip(pass_.scenes, offsets, strict=True)]
     mosaic = images[0]
     for image in images[1:]:
         mosaic = merge(mosaic, image)
@@ -137,24 +146,33 @@ def grid_offset(scene: pystac.Item, lattice: GeoBox) -> tuple[float, float]:
             f"use the lake's lattice of {affine.a:g} m (Lake.at_spacing)"
         )
         raise GridMismatch(msg)
-    if _code(scene) != f"EPSG:{lattice.crs.epsg}":
+    if _code(scene) != f"EPSG:{_epsg(lattice)}":
         return float("nan"), float("nan")
     left, top = lattice.transform.c, lattice.transform.f
     east, north = ((d + spacing / 2) % spacing - spacing / 2 for d in (affine.c - left, affine.f - top))
     return float(east), float(north)
 
 
+def _epsg(lattice: GeoBox) -> int | None:
+    return lattice.crs.epsg if lattice.crs else None
+
+
 def _code(scene: pystac.Item) -> str:
     return str(scene.properties["proj:code"])
 
 
-def _read_scene(scene: pystac.Item, lattice: GeoBox, offset: tuple[float, float], resampling: str) -> Image:
-    names = [name for name in POLARISATIONS if name in scene.assets]
+def _read_scene(
+    scene: pystac.Item, lattice: GeoBox, offset: tuple[float, float], polarisations: Sequence[str], resampling: str
+) -> Image:
+    names = [name for name in polarisations if name in scene.assets]
+    if not names:
+        msg = f"{scene.id} has none of {', '.join(polarisations)}"
+        raise SourceError(msg)
     method = "nearest" if offset == (0.0, 0.0) else resampling
     read = _stack(scene, names, lattice, method, np.dtype("float32"), np.float32("nan"))
-    bands = np.full((len(POLARISATIONS), *lattice.shape), np.nan, dtype="float32")
+    bands = np.full((len(polarisations), *lattice.shape), np.nan, dtype="float32")
     for name, band in zip(names, read, strict=True):
-        bands[POLARISATIONS.index(name)] = band
+        bands[polarisations.index(name)] = band
     coding = scene.properties.get("cubekit:mask_coding")
     if coding == "hyp3":
         bands[bands == 0] = np.nan  # HyP3's nodata, also where a crop lost the declaration
@@ -200,7 +218,7 @@ def _stack(
     stacked = stackstac.stack(
         [item],
         assets=list(assets),
-        epsg=lattice.crs.epsg,
+        epsg=_epsg(lattice),
         resolution=float(lattice.resolution.x),
         bounds=tuple(lattice.boundingbox.bbox),
         snap_bounds=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,8 @@ def observed(passes: xr.Dataset, polarisation: str) -> xr.DataArray:
         msg = f"the cube has no polarisation {polarisation!r}; it has {', '.join(there) or 'none'}"
         raise ConfigError(msg)
     hidden = passes["mask"].isin([SHADOW, LAYOVER, BOTH])
-    return (np.isfinite(passes[polarisation]) & ~hidden).rename("observed")
+    seen: xr.DataArray = passes[polarisation].notnull() & ~hidden
+    return seen.rename("observed")
 
 
 def variable_attrs(polarisation: str, cube: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def variable_attrs(polarisation: str, cube: dict[str, Any]) -> dict[str, Any]:
     return attrs | ({"looks": cube["looks"]} if "looks" in cube else {})
 
 
-def encoding(shape: tuple[int, int]) -> dict[str, dict[str, Any]]:
+def encoding(shape: tuple[int, int], polarisations: Sequence[str] = POLARISATIONS) -> dict[str, dict[str, Any]]:
     """Zarr encoding of every variable of `passes`, fixed at first write.
 
     Notes
@@ -105,7 +107,7 @@ def encoding(shape: tuple[int, int]) -> dict[str, dict[str, Any]]:
     """
     raster = {"chunks": (1, *shape)}
     coding: dict[str, dict[str, Any]] = {
-        name: {**raster, "dtype": "float32", "_FillValue": np.float32("nan")} for name in POLARISATIONS
+        name: {**raster, "dtype": "float32", "_FillValue": np.float32("nan")} for name in polarisations
     }
     coding["mask"] = {**raster, "dtype": "uint8", "fill_value": NO_DATA}
     along_time = {"chunks": (TIME_CHUNK,)}

@@ -76,7 +76,7 @@ def open_repository(path: Path) -> Any:
         raise SourceError(msg) from error
 
 
-def create(path: Path, fill: Callable[[Any], None], message: str) -> None:
+def create(path: Path, fill: Callable[[Any], object], message: str) -> None:
     """Create a cube whole: it appears with its first commit in it, or not at all.
 
     Parameters
@@ -99,7 +99,7 @@ def create(path: Path, fill: Callable[[Any], None], message: str) -> None:
     beside.rename(path)
 
 
-def commit(path: Path, fill: Callable[[Any], None], message: str) -> str:
+def commit(path: Path, fill: Callable[[Any], object], message: str) -> str:
     """Write in one commit: readers see all of it or nothing.
 
     Returns

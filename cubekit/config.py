@@ -1,0 +1,219 @@
+"""A study: what `cubekit run` is asked to do, read from TOML, checked, and written back with comments."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cubekit.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StudyOptions(_Section):
+    """What the study is called and where it writes."""
+
+    name: str = Field(description="Name of the study, for titles.", min_length=1)
+    out: Path = Field(Path("out"), description="Folder to write to; relative to where cubekit is started.")
+
+
+class LakeOptions(_Section):
+    """One lake of the catalogue, or the lakes of a file."""
+
+    id: str | None = Field(None, description="A lake of the catalogue (`cubekit lakes`), or one lake of the file.")
+    geojson: Path | None = Field(None, description="A GeoJSON file of lakes; all of them unless id picks one.")
+
+    @model_validator(mode="after")
+    def _one(self) -> LakeOptions:
+        if self.id is None and self.geojson is None:
+            msg = 'give id = "tsho_rolpa" or geojson = "my_lakes.geojson"'
+            raise ValueError(msg)
+        return self
+
+
+class SourceOptions(_Section):
+    """The archive, and what of it is used."""
+
+    uri: str = Field(description='"folder:PATH", or "simulated:PATH?seed=0".', min_length=1)
+    tracks: tuple[Annotated[int, Field(ge=1, le=175)], ...] = Field((), description="Relative orbits; all when empty.")
+    polarisations: tuple[Literal["vv", "vh"], ...] = Field(
+        ("vv", "vh"), min_length=1, description="What the cubes hold, of what the products have."
+    )
+    strict_grid: bool | None = Field(
+        None, description="Refuse scenes off the lattice; when left out, only where the source's grid is the lattice."
+    )
+    resampling: Literal["nearest", "bilinear", "cubic"] = Field(
+        "nearest", description="How scenes off the lattice are brought onto it."
+    )
+
+
+class PeriodOptions(_Section):
+    """First and last day, both inclusive, UTC; open when left out."""
+
+    start: date | None = Field(None, description="First day.")
+    end: date | None = Field(None, description="Last day, inclusive.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PeriodOptions:
+        if self.start and self.end and self.end < self.start:
+            msg = f"it ends ({self.end}) before it starts ({self.start}); swap them"
+            raise ValueError(msg)
+        return self
+
+
+class PreprocessOptions(_Section):
+    """What is done before segmentation."""
+
+    polarisation: Literal["vv", "vh"] = Field("vv", description="What is segmented: vv or vh.")
+    filter: Literal["lee", "enhanced_lee", "none"] = Field(
+        "lee", description="Speckle filter; products that the archive has filtered are never filtered again."
+    )
+    window: int = Field(7, ge=3, description="Side of the filter's window, pixels, odd.")
+    looks: float | None = Field(
+        None, gt=0, description="Equivalent number of looks; when left out that of the product, or measured on the lake."
+    )
+    equalize: Literal["published", "robust"] = Field("published", description="Histogram equalisation, for networks.")
+
+    @field_validator("window")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            msg = f"a window has a middle, so it must be odd, not {value}"
+            raise ValueError(msg)
+        return value
+
+
+class ModelOptions(_Section):
+    """What tells water from land."""
+
+    path: str = Field("otsu", description='A .safetensors model, or "otsu", which needs no network.', min_length=1)
+    engine: Literal["auto", "torch"] = Field("auto", description="What runs a network.")
+
+
+class SeasonOptions(_Section):
+    """Which days of a year make its summer."""
+
+    start: str = Field("07-01", description="First day, month-day.")
+    end: str = Field("09-30", description="Last day, month-day, inclusive.")
+    min_observed: float = Field(
+        0.9, ge=0, le=1, description="Share of the lake zone that must be observed for a pass to count."
+    )
+
+    @field_validator("start", "end")
+    @classmethod
+    def _month_day(cls, value: str) -> str:
+        try:
+            date.fromisoformat(f"2001-{value}")
+        except ValueError:
+            msg = f"{value!r} is not a day of the year; write it as 07-01"
+            raise ValueError(msg) from None
+        return value
+
+
+class ComputeOptions(_Section):
+    """Where the work is done."""
+
+    scheduler: str = Field("threads", description='"threads", "processes", or a Dask address like tcp://host:8786.')
+    workers: int | None = Field(None, ge=1, description="Threads or processes; when left out, one a core.")
+    memory: str | None = Field(None, description='Memory of each process, e.g. "4GiB"; for "processes".')
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in {"threads", "processes"} and "://" not in value:
+            msg = f'{value!r} is neither "threads" nor "processes" nor an address like tcp://host:8786'
+            raise ValueError(msg)
+        return value
+
+
+class Study(_Section):
+    """A whole study.
+
+    Raises
+    ------
+    ConfigError
+        From `load` and `parse`, when a key is unknown, missing or out of range; every fault is named.
+
+    Examples
+    --------
+    >>> study = Study.parse({"study": {"name": "one"}, "lake": [{"id": "gokyo"}], "source": {"uri": "folder:scenes"}})
+    >>> study.season.end, study.model.path
+    ('09-30', 'otsu')
+    """
+
+    study: StudyOptions
+    lake: tuple[LakeOptions, ...] = Field(min_length=1)
+    source: SourceOptions
+    period: PeriodOptions = PeriodOptions()
+    preprocess: PreprocessOptions = PreprocessOptions()
+    model: ModelOptions = ModelOptions()
+    season: SeasonOptions = SeasonOptions()
+    compute: ComputeOptions = ComputeOptions()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Study:
+        """Read a study from a TOML file."""
+        try:
+            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            msg = f"{path} can't be read as TOML: {error}"
+            raise ConfigError(msg) from error
+        return cls.parse(document, str(path))
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any], name: str = "the study") -> Study:
+        """Check a study that was read from somewhere."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            faults = "; ".join(_fault(fault) for fault in error.errors())
+            msg = f"{name} is not valid: {faults}"
+            raise ConfigError(msg) from None
+
+    def dump(self) -> str:
+        """The whole study as TOML, defaults filled in, each key with its description as a comment."""
+        lines = ["# A study of cubekit. Keys that are commented out are open or unset.", ""]
+        for section in type(self).model_fields:
+            value = getattr(self, section)
+            parts = value if isinstance(value, tuple) else (value,)
+            for part in parts:
+                title = f"[[{section}]]" if isinstance(value, tuple) else f"[{section}]"
+                lines += [f"{title}  # {(type(part).__doc__ or '').strip()}", *_keys(part), ""]
+        return "\n".join(lines)
+
+
+def _keys(section: _Section) -> list[str]:
+    lines = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        lines.append(f"# {field.description}")
+        lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
+    return lines
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(each) for each in value) + "]"
+    # A TOML basic string has the escapes of a JSON string.
+    return json.dumps(str(value)) if isinstance(value, str | Path) else repr(value)
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{where} is not a key of a study"
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    given = "" if fault["type"] in {"missing", "value_error"} else f" (given: {fault['input']!r})"
+    return f"{where}: {text[0].lower()}{text[1:]}{given}"

@@ -1,0 +1,153 @@
+"""What a model makes of a cube, kept beside the passes in the group `water/<model>`."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cubekit.cube import store
+from cubekit.cube.access import open_cube
+from cubekit.cube.schema import encoding
+from cubekit.errors import ConfigError
+
+_KEYS = ("time", "track", "absolute_orbit", "platform", "orbit_direction", "granules", "scenes", "processed")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_SAME = ("model_hash", "preprocessing")
+
+
+def pending_water(path: str | Path, model: str, model_hash: str, preprocessing: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which passes of a cube a model has not seen as they are now.
+
+    Parameters
+    ----------
+    path
+        The living cube.
+    model
+        Name of the model, as in the group ``water/<model>``.
+    model_hash, preprocessing
+        When they differ from those stored, all passes are pending.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool, in the order of `open_cube`.
+    """
+    cube = open_cube(path)
+    pending = np.ones(cube.sizes["time"], dtype=bool)
+    if model not in water_models(path):
+        return pending
+    water = open_water(path, model)
+    if (water.attrs.get("model_hash"), water.attrs.get("preprocessing")) != (model_hash, preprocessing):
+        return pending
+    seen = {(p, o): scenes for p, o, scenes in _rows(water)}
+    return np.array([seen.get((p, o)) != scenes for p, o, scenes in _rows(cube)], dtype=bool)
+
+
+def write_water(path: str | Path, model: str, probability: xr.DataArray) -> None:
+    """Store a model's probability of some passes, in one commit.
+
+    Parameters
+    ----------
+    path
+        The living cube.
+    model
+        Name of the model: lower case letters, digits, ``_``, ``.``, ``-``.
+    probability
+        float32 (time, y, x), 0 to 1, NaN where not observed, on the AOI window or the whole lattice, in memory, with the
+        coordinates along time of the passes and the attributes ``model_hash`` and ``preprocessing``. Passes that are
+        stored already are rewritten, others added. If the attributes differ from those stored, the model or the
+        preprocessing has changed, and what is stored is dropped.
+
+    Raises
+    ------
+    ConfigError
+        When the name is not allowed.
+    CubeConflict
+        When another process is writing to the cube.
+    """
+    if not _NAME.fullmatch(model):
+        msg = f"model name {model!r} is not allowed; use lower-case letters, digits and _.-"
+        raise ConfigError(msg)
+    where = store.local(path)
+    with store.writer(where):
+        store.commit(where, lambda target: _fill(where, target, model, probability), f"water/{model}: {probability.sizes['time']} passes")
+
+
+def _fill(where: Path, target: Any, model: str, probability: xr.DataArray) -> None:
+    cube = open_cube(where)
+    group = f"water/{model}"
+    whole = probability.reindex(y=cube["y"], x=cube["x"]).astype("float32").rename("probability")
+    attrs = {name: whole.attrs.get(name, "") for name in ("model", *_SAME)} | {"lake": cube.attrs["lake"]}
+    rows = whole.drop_attrs().to_dataset().drop_indexes("track", errors="ignore")
+    rows = rows.drop_vars([name for name in rows.coords if name not in {*_KEYS, "y", "x", "spatial_ref"}])
+    rows["probability"].attrs = {"long_name": "probability of water", "units": "1", "grid_mapping": "spatial_ref"}
+    rows = rows.assign_coords(spatial_ref=cube["spatial_ref"]).assign_attrs(attrs)
+    stored = open_water(where, model) if model in water_models(where) else None
+    if stored is None or any(stored.attrs.get(name) != attrs[name] for name in _SAME):
+        coding = {name: code for name, code in encoding(_shape(rows)).items() if name in rows.variables}
+        coding["probability"] = {"chunks": (1, *_shape(rows)), "dtype": "float32", "_FillValue": np.float32("nan")}
+        rows.to_zarr(target, group=group, mode="w", consolidated=False, encoding=coding)
+        return
+    raw = xr.open_zarr(target, group=group, consolidated=False, chunks=None)
+    slots = {(p, o): i for i, (p, o, _) in enumerate(_rows(raw))}
+    places = [slots.get((p, o)) for p, o, _ in _rows(rows)]
+    for row, place in enumerate(places):
+        if place is not None:
+            one = rows.isel(time=[row]).drop_vars(["y", "x", "spatial_ref"])
+            one.to_zarr(target, group=group, region={"time": slice(place, place + 1)}, consolidated=False)
+    fresh = [row for row, place in enumerate(places) if place is None]
+    if fresh:
+        rows.isel(time=fresh).to_zarr(target, group=group, append_dim="time", consolidated=False)
+
+
+def open_water(path: str | Path, model: str, as_of: str | datetime | date | None = None) -> xr.Dataset:
+    """Open a model's probability.
+
+    Parameters
+    ----------
+    path
+        A cube, living or published.
+    model
+        Name of the model, e.g. ``otsu``.
+    as_of
+        As in `open_cube`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``probability``: float32 (time, y, x), 0 to 1, NaN where not observed. Lazy, sorted by time.
+
+    Raises
+    ------
+    SourceError
+        When the cube has nothing of this model.
+    """
+    return open_cube(path, as_of, group=f"water/{model}")
+
+
+def water_models(path: str | Path) -> list[str]:
+    """Names of the models whose probability a cube holds."""
+    import zarr
+
+    where = store.local(path)
+    source = str(where) if store.is_published(where) else store.read_store(where)
+    try:
+        return sorted(zarr.open_group(source, path="water", mode="r").group_keys())
+    except FileNotFoundError:
+        return []
+
+
+def _rows(dataset: xr.Dataset) -> list[tuple[int, int, str]]:
+    columns = (dataset[name].values.tolist() for name in ("platform", "absolute_orbit", "scenes"))
+    return list(zip(*columns, strict=True))
+
+
+def _shape(dataset: xr.Dataset) -> tuple[int, int]:
+    return dataset.sizes["y"], dataset.sizes["x"]
+
+
