@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -16,6 +16,22 @@ from cubekit.errors import ConfigError
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any], name: str = "the study") -> Self:
+        """Check what was read from somewhere, by default from a study.
+
+        Raises
+        ------
+        ConfigError
+            When a key is unknown, missing or out of range; every fault is named.
+        """
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            faults = "; ".join(_fault(fault) for fault in error.errors())
+            msg = f"{name} is not valid: {faults}"
+            raise ConfigError(msg) from None
 
 
 class StudyOptions(_Section):
@@ -167,16 +183,6 @@ class Study(_Section):
             msg = f"{path} can't be read as TOML: {error}"
             raise ConfigError(msg) from error
         return cls.parse(document, str(path))
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any], name: str = "the study") -> Study:
-        """Check a study that was read from somewhere."""
-        try:
-            return cls.model_validate(document)
-        except ValidationError as error:
-            faults = "; ".join(_fault(fault) for fault in error.errors())
-            msg = f"{name} is not valid: {faults}"
-            raise ConfigError(msg) from None
 
     def dump(self) -> str:
         """The whole study as TOML, defaults filled in, each key with its description as a comment."""

@@ -2,7 +2,7 @@
 
 from cubekit.cube.access import describe, find_cubes, open_cube, open_cubes
 from cubekit.cube.build import AppendReport, append, build_cube, update
-from cubekit.cube.derived import open_water, pending_water, water_models, write_water
+from cubekit.cube.derived import open_water, pending_water, remember, water_models, write_water
 from cubekit.cube.publish import publish
 from cubekit.cube.store import Snapshot, history
 
@@ -19,6 +19,7 @@ __all__ = [
     "open_water",
     "pending_water",
     "publish",
+    "remember",
     "update",
     "water_models",
     "write_water",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from cubekit.cube import store
 from cubekit.cube.access import open_cube
@@ -17,7 +19,7 @@ from cubekit.errors import ConfigError
 
 _KEYS = ("time", "track", "absolute_orbit", "platform", "orbit_direction", "granules", "scenes", "processed")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-_SAME = ("model_hash", "preprocessing")
+_SAME = ("model_hash", "preprocessing", "threshold")
 
 
 def pending_water(path: str | Path, model: str, model_hash: str, preprocessing: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -59,7 +61,8 @@ def write_water(path: str | Path, model: str, probability: xr.DataArray) -> None
         Name of the model: lower case letters, digits, ``_``, ``.``, ``-``.
     probability
         float32 (time, y, x), 0 to 1, NaN where not observed, on the AOI window or the whole lattice, in memory, with the
-        coordinates along time of the passes and the attributes ``model_hash`` and ``preprocessing``. Passes that are
+        coordinates along time of the passes, and the attributes ``model``, ``model_hash``, ``preprocessing`` and,
+        when it isn't 0.5, ``model_threshold``. Passes that are
         stored already are rewritten, others added. If the attributes differ from those stored, the model or the
         preprocessing has changed, and what is stored is dropped.
 
@@ -82,7 +85,8 @@ def _fill(where: Path, target: Any, model: str, probability: xr.DataArray) -> No
     cube = open_cube(where)
     group = f"water/{model}"
     whole = probability.reindex(y=cube["y"], x=cube["x"]).astype("float32").rename("probability")
-    attrs = {name: whole.attrs.get(name, "") for name in ("model", *_SAME)} | {"lake": cube.attrs["lake"]}
+    attrs = {name: whole.attrs[name] for name in ("model", "model_hash", "preprocessing")}
+    attrs |= {"lake": cube.attrs["lake"], "threshold": float(whole.attrs.get("model_threshold", 0.5))}
     rows = whole.drop_attrs().to_dataset().drop_indexes("track", errors="ignore")
     rows = rows.drop_vars([name for name in rows.coords if name not in {*_KEYS, "y", "x", "spatial_ref"}])
     rows["probability"].attrs = {"long_name": "probability of water", "units": "1", "grid_mapping": "spatial_ref"}
@@ -132,8 +136,6 @@ def open_water(path: str | Path, model: str, as_of: str | datetime | date | None
 
 def water_models(path: str | Path) -> list[str]:
     """Names of the models whose probability a cube holds."""
-    import zarr
-
     where = store.local(path)
     source = str(where) if store.is_published(where) else store.read_store(where)
     try:
@@ -151,3 +153,14 @@ def _shape(dataset: xr.Dataset) -> tuple[int, int]:
     return dataset.sizes["y"], dataset.sizes["x"]
 
 
+
+
+def remember(path: str | Path, attrs: Mapping[str, Any]) -> None:
+    """Keep what was measured on a cube among its attributes, in a commit of its own."""
+    where = store.local(path)
+    with store.writer(where):
+        store.commit(
+            where,
+            lambda target: zarr.open_group(target, path=store.PASSES, mode="r+").attrs.update(attrs),
+            f"remember {', '.join(attrs)}",
+        )

@@ -1,0 +1,225 @@
+"""The command line: thin, one line of error for what a user can mend."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cubekit.errors import CubekitError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cubekit.pipeline import Progress, Report
+
+app = typer.Typer(
+    help="Sentinel-1 glacial-lake cubes: from scenes to lake-area records.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+# A table is wider than the 80 columns that a pipe or a log file is taken to have.
+_WIDTH = None if sys.stdout.isatty() else 140
+out = Console(width=_WIDTH, highlight=False)
+err = Console(stderr=True, width=_WIDTH, highlight=False)
+
+Scheduler = Annotated[
+    str | None, typer.Option(help='"threads", "processes" or a Dask address, e.g. tcp://host:8786.')
+]
+CubePath = Annotated[Path, typer.Argument(help="A cube, e.g. out/cubes/hyp3/tsho_rolpa.")]
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="The study, a TOML file (`cubekit init` writes one).")],
+    scheduler: Scheduler = None,
+) -> None:
+    """Run a study: search, build, segment, measure, draw, publish. Goes on where it was stopped."""
+    from cubekit import pipeline
+    from cubekit.config import Study
+
+    loaded = Study.load(study)
+    with _progress() as progress:
+        report = pipeline.run(loaded, scheduler, progress=progress)
+    _show(report)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("demo"),
+    scheduler: Scheduler = None,
+) -> None:
+    """Run a study on a simulated archive, and hold its areas against the truth."""
+    from cubekit import demo as demonstration
+
+    with _progress() as progress:
+        report = demonstration.demo(folder, scheduler=scheduler, progress=progress)
+    if report.lakes:
+        table = demonstration.against_truth(report)
+        table.to_csv(folder / "truth.csv", index=False)
+        _show_truth(table)
+        error = demonstration.median_error(table)
+        known = int(table["error_percent"].notna().sum())
+        out.print(f"Median error {error:.2f} % over {known} passes; of {len(table) - known} the area isn't known.\n")
+    _show(report)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The TOML file to write.")] = Path("study.toml"),
+    lake: Annotated[list[str] | None, typer.Option(help="A lake of the catalogue; may be repeated.")] = None,
+    source: Annotated[str, typer.Option(help="The archive.")] = "folder:scenes",
+) -> None:
+    """Write a study with every key and its meaning."""
+    from cubekit.config import Study
+    from cubekit.errors import ConfigError
+    from cubekit.pipeline import study_lakes
+
+    if path.exists():
+        msg = f"{path} exists; give another name"
+        raise ConfigError(msg)
+    names = lake or ["tsho_rolpa"]
+    study = Study.parse(
+        {"study": {"name": path.stem}, "lake": [{"id": name} for name in names], "source": {"uri": source}}
+    )
+    study_lakes(study)
+    path.write_text(study.dump(), encoding="utf-8")
+    out.print(f"wrote {path}; run it with: cubekit run {path}")
+
+
+@app.command()
+def lakes() -> None:
+    """List the lakes of the catalogue."""
+    from cubekit.lakes import catalogue
+
+    table = Table("id", "title", "latitude", "longitude", "altitude m", "EPSG", title="Catalogue")
+    for lake in catalogue().values():
+        latitude, longitude = lake.centre
+        table.add_row(lake.id, lake.title, f"{latitude:.4f}", f"{longitude:.4f}", f"{lake.altitude:g}", str(lake.epsg))
+    out.print(table)
+
+
+@app.command()
+def info(cube: CubePath) -> None:
+    """Show what a cube holds: passes per track and year, gaps, size, history."""
+    from cubekit.cube import describe
+
+    found = describe(cube)
+    lattice = found["lattice"]
+    out.print(
+        f"[bold]{found['lake']}[/] from {found['source']}, EPSG:{lattice['epsg']}, {lattice['spacing']} m, "
+        f"upper left {lattice['corner'][0]:.0f}, {lattice['corner'][1]:.0f}; {found['megabytes']:.1f} MB"
+    )
+    years = sorted({year for counts in found["passes"].values() for year in counts})
+    table = Table("track", *map(str, range(years[0], years[-1] + 1)), "all", title="Passes")
+    for track, counts in found["passes"].items():
+        numbers = [str(counts.get(year, "")) for year in range(years[0], years[-1] + 1)]
+        table.add_row(str(track), *numbers, str(sum(counts.values())))
+    out.print(table)
+    for track, gaps in found["gaps"].items():
+        longest = ", ".join(f"{days} days until {day}" for days, day in gaps)
+        out.print(f"longest gaps of track {track}: {longest or 'none'}")
+    if found["empty"]:
+        out.print(f"{len(found['empty'])} passes had no data on the lattice")
+    for snapshot in found["history"]:
+        out.print(f"{snapshot.time:%Y-%m-%d %H:%M:%S} {snapshot.id} {snapshot.message}")
+
+
+@app.command()
+def publish(
+    cube: CubePath, target: Annotated[Path, typer.Argument(help="The Zarr to write, e.g. tsho_rolpa.zarr.")]
+) -> None:
+    """Write a cube out as plain Zarr that any tool opens."""
+    from cubekit.cube import publish as publish_cube
+
+    out.print(f"published {publish_cube(cube, target)}")
+
+
+def main() -> None:
+    """Run the command line."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except CubekitError as error:
+        err.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
+        sys.exit(1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    err.print(f"warning: {message}" if category is not DeprecationWarning else "", style="yellow", markup=False)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show progress bars while a study runs."""
+    from rich import progress as bars
+
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn())
+    with bars.Progress(*columns, console=err) as shown:
+        tasks: dict[tuple[str, str], bars.TaskID] = {}
+
+        def told(lake: str, stage: str, done: int, total: int) -> None:
+            task = tasks.setdefault((lake, stage), bars.TaskID(-1))
+            if task < 0:
+                task = tasks[lake, stage] = shown.add_task(f"{lake}: {stage}")
+            shown.update(task, completed=done, total=total)
+
+        yield told
+
+
+def _show(report: Report) -> None:
+    for name, lake in report.lakes.items():
+        out.print(f"{name}: {lake.append}")
+        for granule, reason in lake.append.refused.items():
+            err.print(f"  refused {granule}: {reason}", style="yellow", markup=False)
+    table = Table("lake", "track", "passes", "latest", "area km2", "bounds km2", "trend of summer maxima, km2/yr", "verdict")
+    for row in report.table().itertuples():
+        area, low, high = (float(value) for value in (row.area_km2, row.area_low, row.area_high))
+        known = area == area  # noqa: PLR0124  (not NaN)
+        table.add_row(
+            str(row.lake),
+            str(row.track),
+            str(row.passes),
+            f"{row.latest:%Y-%m-%d}" if known else "-",
+            f"{area:.3f}" if known else "not known",
+            f"{low:.3f} to {high:.3f}" if known else "",
+            str(row.trend),
+            str(row.verdict),
+        )
+    out.print(table)
+    for name, error in report.failed.items():
+        err.print(f"error: {name}: {error}", style="red", soft_wrap=True, markup=False)
+    out.print(f"results are in {report.out}")
+
+
+def _show_truth(table: pd.DataFrame) -> None:
+    shown = Table("lake", "time", "track", "truth km2", "area km2", "bounds km2", "error %", "observed", title="Recovered against simulated truth")
+    for row in table.itertuples():
+        known = row.error_percent == row.error_percent  # noqa: PLR0124  (not NaN)
+        shown.add_row(
+            str(row.lake),
+            f"{row.time:%Y-%m-%d %H:%M}",
+            str(row.track),
+            f"{row.water_km2:.3f}",
+            f"{row.area_km2:.3f}" if known else "not known",
+            f"{row.area_low:.3f} to {row.area_high:.3f}" if known else "",
+            f"{row.error_percent:+.1f}" if known else "",
+            f"{row.observed_fraction:.2f}",
+        )
+    out.print(shown)
+
+
+if __name__ == "__main__":
+    main()
