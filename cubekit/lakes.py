@@ -107,10 +107,7 @@ class Lake:
         if self.spacing not in SPACINGS:
             msg = f"lake {self.id!r}: spacing {self.spacing} m is not one of {SPACINGS}"
             raise LakeError(msg)
-        crs = pyproj.CRS.from_epsg(self.epsg)
-        if not crs.is_projected or crs.axis_info[0].unit_name != "metre":
-            msg = f"lake {self.id!r}: EPSG:{self.epsg} is not a projected system in metres; give its UTM zone"
-            raise LakeError(msg)
+        _check_crs(self.epsg, self.id)
         if self.corner is None:
             object.__setattr__(self, "corner", self.corners.get(self.spacing) or self._centred_corner())
         if any(value % self.spacing for value in self.corner or ()):
@@ -293,9 +290,11 @@ def load(path: str | Path) -> Mapping[str, Lake]:
 
 
 def _lake(name: str, properties: dict[str, Any], outline: BaseGeometry, aoi: BaseGeometry | None) -> Lake:
-    swapped_is_meant = bool(properties.get("axis_order_checked", False))
-    _check_geometry(outline, f"outline of lake {name!r}", swapped_is_meant=swapped_is_meant)
+    _check_geometry(outline, f"outline of lake {name!r}")
+    if not properties.get("axis_order_checked", False):
+        _check_axis_order(outline, f"outline of lake {name!r}")
     epsg = int(properties.get("epsg") or _utm(outline))
+    _check_crs(epsg, name)
     if aoi is None:
         to_lattice, back = _transformer(epsg), _transformer(epsg, inverse=True)
         around = box(*_transform(outline, to_lattice.transform).buffer(AOI_MARGIN_METRES).bounds)
@@ -325,26 +324,40 @@ def _properties(feature: dict[str, Any]) -> dict[str, Any]:
     return properties
 
 
-def _check_geometry(geometry: BaseGeometry, what: str, *, degrees: bool = True, swapped_is_meant: bool = False) -> None:
+def _check_geometry(geometry: BaseGeometry, what: str, *, degrees: bool = True) -> None:
     if not isinstance(geometry, Polygon | MultiPolygon) or geometry.is_empty:
-        msg = f"{what} is a {geometry.geom_type}{' without points' if geometry.is_empty else ''}; give a Polygon or MultiPolygon"
+        kind = f"an empty {geometry.geom_type}" if geometry.is_empty else f"a {geometry.geom_type}"
+        msg = f"{what} is {kind}; give a Polygon or MultiPolygon"
         raise LakeError(msg)
     if not geometry.is_valid:
         msg = f"{what} is not a valid polygon: {explain_validity(geometry)}; draw its ring without crossing itself"
         raise LakeError(msg)
-    if not degrees:
-        return
     west, south, east, north = geometry.bounds
-    given = f"longitudes {west:.4f} to {east:.4f}, latitudes {south:.4f} to {north:.4f}"
-    if west < -180 or east > 180 or south < _LATITUDES[0] or north > _LATITUDES[1]:
+    if degrees and (west < -180 or east > 180 or south < _LATITUDES[0] or north > _LATITUDES[1]):
+        given = f"longitudes {west:.4f} to {east:.4f}, latitudes {south:.4f} to {north:.4f}"
         msg = f"{what}: no lake has {given}; are they swapped, or in another CRS that the file doesn't declare?"
         raise LakeError(msg)
+
+
+def _check_axis_order(geometry: BaseGeometry, what: str) -> None:
+    west, south, east, north = geometry.bounds
     lake, mirrored = box(west, south, east, north), box(south, west, north, east)
-    if not swapped_is_meant and _HIGH_MOUNTAIN_ASIA.covers(mirrored) and not _HIGH_MOUNTAIN_ASIA.intersects(lake):
+    if _HIGH_MOUNTAIN_ASIA.covers(mirrored) and not _HIGH_MOUNTAIN_ASIA.intersects(lake):
         msg = (
-            f"{what}: {given} look swapped, since the other way round they lie in High Mountain Asia; GeoJSON is longitude "
-            'first. If they are right, set the property "axis_order_checked": true'
+            f"{what}: longitudes {west:.4f} to {east:.4f}, latitudes {south:.4f} to {north:.4f} look swapped, since the "
+            "other way round they lie in High Mountain Asia; GeoJSON is longitude first. If they are right, set the "
+            'property "axis_order_checked": true'
         )
+        raise LakeError(msg)
+
+
+def _check_crs(epsg: int, name: str) -> None:
+    try:
+        crs = pyproj.CRS.from_epsg(epsg)
+    except pyproj.exceptions.CRSError:
+        crs = None
+    if crs is None or not crs.is_projected or crs.axis_info[0].unit_name != "metre":
+        msg = f"lake {name!r}: EPSG:{epsg} is not a projected system in metres; give its UTM zone"
         raise LakeError(msg)
 
 

@@ -1,0 +1,48 @@
+"""What every step of the preprocessing asks of its input, and how it lays it out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+import xarray as xr
+
+from cubekit.errors import ConfigError
+
+LINEAR = "linear power"
+
+
+def check_power(da: xr.DataArray, step: str) -> None:
+    """Refuse data that is not linear power in floating point on dims y and x.
+
+    Parameters
+    ----------
+    da
+        What a step was given. Only its dims, dtype and attributes are looked at.
+    step
+        Name of the step, for the message.
+
+    Raises
+    ------
+    ConfigError
+        When a dim is missing, the dtype is not floating point, or an attribute says that it is not linear power.
+        Data without the attributes ``scale`` and ``units`` is taken for linear power.
+    """
+    if not {"y", "x"} <= set(da.dims):
+        msg = f"{step}: the data has dims {da.dims}; it needs 'y' and 'x', rename its dims"
+        raise ConfigError(msg)
+    if not np.issubdtype(da.dtype, np.floating):
+        msg = f"{step}: the data is {da.dtype}; it must be floating point, gamma0 in linear power with NaN for no data"
+        raise ConfigError(msg)
+    scale = da.attrs.get("scale", LINEAR)
+    if scale != LINEAR or str(da.attrs.get("units", "1")).lower() in {"db", "decibel", "decibels"}:
+        given = scale if scale != LINEAR else da.attrs["units"]
+        msg = f"{step}: the data is {given!r}, and only {LINEAR!r} gives unbiased results; convert: 10 ** (dB / 10)"
+        raise ConfigError(msg)
+
+
+def whole_images(variable: xr.Variable) -> xr.Variable:
+    """Rechunk lazily so that y and x are one chunk each; what is in memory stays as it is."""
+    whole: dict[Hashable, int] = {"y": -1, "x": -1}
+    chunked: xr.Variable = variable.chunk(whole) if variable.chunks else variable
+    return chunked
