@@ -69,8 +69,8 @@ class Lake:
     altitude
         Metres above sea level, or None when unknown.
     paper_coordinates
-        Latitude and longitude as printed in the paper's Table 1 (whole arc-minutes; two of the four points lie
-        outside their lakes, so nothing is computed from them).
+        Latitude and longitude as printed in the paper's Table 1 (whole arc-minutes; three of the four points
+        lie outside these outlines, so nothing is computed from them).
     corners
         Upper left corners by spacing, for `at_spacing`.
 

@@ -58,13 +58,13 @@ def test_catalogue_areas_are_those_published(name: str, area: float, epsg: int) 
 
 
 def test_paper_coordinates_are_kept_and_not_used() -> None:
-    """Table 1 is kept as printed; two of its points lie outside their lakes, all centres lie inside."""
+    """Table 1 is kept as printed; three of its points lie outside the outlines (Tilicho by 200 m), all centres lie inside."""
     outside = 0
     for lake in catalogue().values():
         latitude, longitude = lake.paper_coordinates
         outside += not lake.outline.covers(Point(longitude, latitude))
         assert lake.outline.covers(Point(*reversed(lake.centre)))
-    assert outside == 2
+    assert outside == 3
 
 
 def test_aoi_window_is_the_aoi_on_the_lattice(tsho_rolpa: Lake) -> None:
@@ -153,7 +153,9 @@ def test_outline_beyond_aoi_is_refused(tmp_path: Path) -> None:
         load(path)
 
 
-@pytest.mark.parametrize(("text", "message"), [("not json", "can't be read as GeoJSON"), ("{}", "can't be read"), ("[]", "can't")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("not json", "can't be read as GeoJSON"), ("{}", "can't be read"), ("[]", "can't")]
+)
 def test_foreign_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     """A file that is not GeoJSON is refused in one line."""
     path = tmp_path / "a.geojson"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime
+from inspect import signature
 from urllib.parse import parse_qsl
 
 import pystac
@@ -13,7 +15,7 @@ from cubekit.lakes import Lake
 Period = tuple[date | None, date | None]
 """First and last day, both inclusive, UTC; None leaves that side open."""
 
-SCHEMES = ("folder:PATH", "simulated:PATH[?seed=N&…]")
+SCHEMES = ("folder:PATH", "simulated:PATH[?seed=N&growth=METRES&looks=N&revisit=DAYS]")
 """What `find_scenes` takes."""
 
 
@@ -28,7 +30,7 @@ def find_scenes(
         The lake; scenes that don't touch its lattice are left out.
     source
         ``folder:PATH``, GeoTIFFs named as HyP3 RTC products or OPERA RTC-S1 granules, or ``simulated:PATH?seed=0``, an
-        archive that is simulated into a folder.
+        archive that is simulated into a folder (parameters: `cubekit.sources.simulated.find`).
     start, end
         First and last day, both inclusive, UTC; dates or ISO strings. Open by default.
 
@@ -40,7 +42,7 @@ def find_scenes(
     Raises
     ------
     ConfigError
-        When the source or the period is not understood.
+        When the source, one of its parameters or the period is not understood.
     SourceError
         When the archive has no scene of this lake in this period.
 
@@ -63,7 +65,7 @@ def find_scenes(
         from cubekit.sources import simulated
 
         path, _, query = rest.partition("?")
-        return simulated.find(lake, period, path, **_parameters(query))
+        return simulated.find(lake, period, path, **_parameters(query, simulated.find))
     msg = f"source {source!r} isn't known; allowed are {', '.join(SCHEMES)}"
     raise ConfigError(msg)
 
@@ -98,9 +100,18 @@ def _day(value: str | date | None, name: str) -> date | None:
         raise ConfigError(msg) from None
 
 
-def _parameters(query: str) -> dict[str, float]:
+def _parameters(query: str, find: Callable[..., object]) -> dict[str, float]:
+    """Numbers that a URI gives for the keyword-only parameters of a source."""
     try:
-        return {name: float(value) for name, value in parse_qsl(query, strict_parsing=bool(query))}
+        pairs = [(name, float(value)) for name, value in parse_qsl(query, True, strict_parsing=bool(query))]
     except ValueError:
         msg = f"the parameters {query!r} of the simulated source are not name=number pairs joined by &"
         raise ConfigError(msg) from None
+    allowed = [one.name for one in signature(find).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    if unknown := [name for name, _ in pairs if name not in allowed]:
+        msg = f"the simulated source has no parameter {', '.join(unknown)}; allowed are {', '.join(allowed)}"
+        raise ConfigError(msg)
+    if len(dict(pairs)) < len(pairs):
+        msg = f"the parameters {query!r} of the simulated source name one of them twice; give each once"
+        raise ConfigError(msg)
+    return dict(pairs)

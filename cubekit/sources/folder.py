@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,16 @@ class _Header:
     transform: tuple[float, ...]
     bounds: tuple[float, float, float, float]
     tags: Mapping[str, str]
+
+
+@dataclass
+class _Found:
+    """What a folder holds: layers by product and crop, and the rest."""
+
+    products: dict[tuple[Path, str, str], dict[str, tuple[Path, ProductFile, _Header]]] = field(default_factory=dict)
+    left_out: dict[Path, str] = field(default_factory=dict)
+    outside: int = 0
+    elsewhere: int = 0
 
 
 def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
@@ -81,47 +91,53 @@ def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
     if not folder.is_dir():
         msg = f"folder {folder} does not exist; give the folder that holds the GeoTIFFs"
         raise SourceError(msg)
-    left_out: dict[Path, str] = {}
-    products: dict[tuple[Path, str, str], dict[str, tuple[Path, ProductFile, _Header]]] = {}
-    names = sorted(file for file in folder.rglob("*") if file.suffix.lower() in {".tif", ".tiff"})
-    area = box(*lake.project(lake.aoi).bounds)
-    elsewhere = outside = 0
-    for file in names:
-        parsed = parse(file.name)
-        if isinstance(parsed, str):
-            left_out[file] = parsed
-            continue
-        if not _within(parsed.start, period):
-            outside += 1
-            continue
-        header = _read_header(file)
-        if isinstance(header, str):
-            left_out[file] = header
-        elif not _footprint(header, lake.epsg).intersects(area):
-            elsewhere += 1
-        else:
-            layers = products.setdefault((file.parent, parsed.product, parsed.scene), {})
-            if parsed.layer in layers:
-                left_out[file] = f"the same layer as {layers[parsed.layer][0].name}"
-            else:
-                layers[parsed.layer] = (file, parsed, header)
-    items = []
-    for layers in products.values():
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in {".tif", ".tiff"})
+    found = _sort(files, lake, period)
+    items: list[pystac.Item] = []
+    for layers in found.products.values():
         made = _item(layers)
         if isinstance(made, str):
-            left_out.update(dict.fromkeys((file for file, _, _ in layers.values()), made))
+            found.left_out.update(dict.fromkeys((file for file, _, _ in layers.values()), made))
         else:
             items.append(made)
-    if left_out:
-        warnings.warn(_listing(folder, left_out), SceneWarning, stacklevel=3)
+    if found.left_out:
+        warnings.warn(_listing(folder, found.left_out), SceneWarning, stacklevel=3)
     if not items:
         first, last = period
         msg = (
             f"no scene of {lake.id} between {first or 'the beginning'} and {last or 'today'} below {folder}: of "
-            f"{len(names)} GeoTIFFs {outside} lie outside this period, {elsewhere} elsewhere, {len(left_out)} can't be used"
+            f"{len(files)} GeoTIFFs {found.outside} lie outside this period, {found.elsewhere} elsewhere, "
+            f"{len(found.left_out)} can't be used"
         )
         raise SourceError(msg)
-    return pystac.ItemCollection(sorted(items, key=lambda item: (item.datetime, item.id)))
+    items.sort(key=lambda item: (item.datetime or UNKNOWN_PROCESSING, item.id))
+    return pystac.ItemCollection(items)
+
+
+def _sort(files: Iterable[Path], lake: Lake, period: Period) -> _Found:
+    """Sort files into products of this lake and period, and those of no use."""
+    found = _Found()
+    area = box(*lake.project(lake.aoi).bounds)
+    for file in files:
+        parsed = parse(file.name)
+        if isinstance(parsed, str):
+            found.left_out[file] = parsed
+            continue
+        if not _within(parsed.start, period):
+            found.outside += 1
+            continue
+        header = _read_header(file)
+        if isinstance(header, str):
+            found.left_out[file] = header
+        elif not _footprint(header, lake.epsg).intersects(area):
+            found.elsewhere += 1
+        else:
+            layers = found.products.setdefault((file.parent, parsed.product, parsed.scene), {})
+            if parsed.layer in layers:
+                found.left_out[file] = f"the same layer as {layers[parsed.layer][0].name}"
+            else:
+                layers[parsed.layer] = (file, parsed, header)
+    return found
 
 
 def _within(time: datetime, period: Period) -> bool:

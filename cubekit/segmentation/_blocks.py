@@ -1,0 +1,88 @@
+"""Blocks of passes: how a function of images in memory becomes one of lazy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from cubekit.errors import ConfigError
+
+DIMS = ("time", "y", "x")
+
+PassFunction = Callable[..., npt.NDArray[np.float32]]
+"""From images and where they are observed, both (time, y, x), to probabilities of the same shape."""
+
+
+def map_passes(
+    function: PassFunction, da: xr.DataArray, attrs: Mapping[str, Any], *constants: npt.NDArray[Any]
+) -> xr.DataArray:
+    """Map a function over the passes of an array, lazily when the array or its `observed` is lazy.
+
+    Parameters
+    ----------
+    function
+        Gets whole images of some passes. It has to be picklable.
+    da
+        Dims (time, y, x), with the bool coordinate `observed`.
+    attrs
+        Added to those of `da`.
+    constants
+        Arrays (1, y, x) that are the same for all passes: further arguments of the function.
+
+    Returns
+    -------
+    xarray.DataArray
+        `probability`, float32, with the coordinates of `da`.
+
+    Raises
+    ------
+    ConfigError
+        When `da` has other dims, or no such coordinate.
+    """
+    observed = observed_of(da)
+    if da.chunks is None and observed.chunks is None:
+        probability = da.copy(data=function(da.data, observed.data, *constants))
+    else:
+        import dask.array
+
+        # Whole images, passes chunked as they come; never one chunk of all passes when only `observed` is chunked.
+        times = da.variable.chunksizes.get("time") or observed.variable.chunksizes["time"]
+        whole: dict[str, Any] = {"time": times, "y": -1, "x": -1}
+        seen = observed.variable.chunk(whole)
+        # The meta keeps dask from calling the function, and so from loading a model, while the graph is built.
+        data = dask.array.map_blocks(
+            function,
+            da.variable.chunk(whole).data,
+            seen.data,
+            *(dask.array.from_array(constant, chunks=-1) for constant in constants),
+            dtype=np.float32,
+            meta=np.empty((0, 0, 0), np.float32),
+        )
+        # `observed` goes along in the same chunks: xarray takes no array whose parts are chunked differently.
+        probability = da.copy(data=data).assign_coords(
+            observed=seen if observed.chunks is not None else observed.variable
+        )
+    probability = probability.rename("probability")
+    probability.encoding = {}  # how the input was stored, e.g. as uint8
+    probability.attrs.pop("scale", None)  # the scale of the input's values
+    probability.attrs |= {"long_name": "probability of water", "units": "1", **attrs}
+    return probability
+
+
+def observed_of(da: xr.DataArray) -> xr.DataArray:
+    """Where an array was observed; refuses arrays that are not as `map_passes` takes them."""
+    if da.dims != DIMS:
+        msg = f"segmentation takes dims {DIMS}, not {da.dims}; transpose(...) or expand_dims('time') first"
+        raise ConfigError(msg)
+    observed: xr.DataArray | None = da.coords.get("observed")
+    if observed is None or observed.dims != DIMS or observed.dtype != np.bool_:
+        given = "is missing" if observed is None else f"is {observed.dtype} with dims {observed.dims}"
+        msg = (
+            f"the coordinate 'observed' {given}; segmentation needs it as bool with dims {DIMS}, as prepare() makes it"
+        )
+        raise ConfigError(msg)
+    return observed

@@ -1,0 +1,199 @@
+"""Inference: probabilities of water, lazily, pass by pass."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from cubekit.errors import ConfigError, ModelError
+from cubekit.segmentation import model as models
+from cubekit.segmentation._blocks import map_passes
+from cubekit.segmentation.tiles import CHIP, blend, cut
+
+if TYPE_CHECKING:
+    import torch
+
+    from cubekit.lakes import Lake
+    from cubekit.segmentation.card import ModelCard
+
+ENGINES = ("auto", "torch")
+"""What may run the network; `auto` is torch on the CPU in float32."""
+
+BATCH = 8
+"""Chips that go through the network at once, whatever the chunks: 8 need about 1.5 GB."""
+
+# One network a process: a lake is done before the next, and two models at once are rare. Threads share it.
+_loaded: dict[str, torch.nn.Module] = {}
+_lock = threading.Lock()
+
+
+def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, engine: str = "auto") -> xr.DataArray:
+    """Probability that a pixel is water.
+
+    Parameters
+    ----------
+    da
+        Dims (time, y, x), with the bool coordinate `observed` of the same dims. For a U-Net: uint8 as `equalize`
+        makes it, with its attribute `preprocessing`. For ``"otsu"``: float, linear power, as `prepare` makes it.
+    model
+        Path of a ``.safetensors`` file that `save_model` wrote, or ``"otsu"`` (see `otsu.segment_otsu`).
+    lake
+        Needed for ``"otsu"``, which starts from the lake's outline; a U-Net does without.
+    engine
+        ``"auto"`` or ``"torch"``.
+
+    Returns
+    -------
+    xarray.DataArray
+        `probability`, float32 in 0..1, NaN where not observed; dims and coordinates of `da`. Attributes `model` (name),
+        `model_hash` and, for a U-Net, `model_threshold`, the probability from which its card counts a pixel as water.
+
+    Raises
+    ------
+    ConfigError
+        When `da`, `lake` or `engine` is not as above.
+    MissingExtra
+        When a U-Net is given and the extra ``unet`` is not installed.
+    ModelError
+        When the file is no model, or was trained on another preprocessing than that of `da`; the message lists every
+        difference. When the graph runs: when the file is no longer the same.
+
+    Notes
+    -----
+    Lazy when `da` or `observed` is: only the card and the hash of the file are read, and no network is loaded. Chunks
+    along y and x are merged, chunks along time are kept and make no difference. The model travels to workers as path
+    and hash, and is loaded once per process. A window up to 256 x 256 is padded with 0 to 256 x 256 and lies in the
+    middle, as in the published chips; a larger one is cut into overlapping tiles whose probabilities are blended.
+
+    Examples
+    --------
+    >>> from cubekit import lakes
+    >>> lake = lakes.catalogue()["gokyo"]
+    >>> outline = lake.outline_mask
+    >>> power = xr.where(outline, 0.01, 0.2).astype("float32").expand_dims(time=1)
+    >>> power = power.assign_coords(observed=power > 0).assign_attrs(scale="linear power")
+    >>> bool(((segment(power, "otsu", lake=lake) > 0.5) == outline).all())
+    True
+    """
+    if engine not in ENGINES:
+        msg = f"engine {engine!r} isn't known; allowed are {', '.join(map(repr, ENGINES))}"
+        raise ConfigError(msg)
+    if str(model) == "otsu":
+        from cubekit.segmentation.otsu import segment_otsu
+
+        if lake is None:
+            msg = "model 'otsu' starts from the lake's outline; give lake=, e.g. lakes.catalogue()['tsho_rolpa']"
+            raise ConfigError(msg)
+        return segment_otsu(da, lake)
+    path = Path(model).absolute()
+    card = models.read_card(path)
+    if da.dtype != np.uint8:
+        msg = f"a U-Net takes uint8 as equalize() makes it, not {da.dtype}; equalize first"
+        raise ConfigError(msg)
+    _check_preprocessing(card, da.attrs.get("preprocessing"), path)
+    sha256 = models.model_hash(path)
+    function = partial(_predict_with, path=str(path), sha256=sha256)
+    attrs = {"model": card.name, "model_hash": sha256, "model_threshold": card.threshold}
+    return map_passes(function, da, attrs)
+
+
+def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Run a network over images in memory.
+
+    Parameters
+    ----------
+    network
+        In eval mode, from `load_model`.
+    images
+        uint8 (time, y, x), any size, 0 where not observed.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (time, y, x), probability of water 0..1, also where nothing was observed: the caller blanks that.
+
+    Notes
+    -----
+    At most `BATCH` chips at once. Channels last and float32: the fastest layout on CPUs (oneDNN).
+    """
+    import torch
+
+    probability = np.empty(images.shape, np.float32)
+    tiles = cut(images.shape[1:])
+    jobs = [(number, tile) for number in range(len(images)) for tile in range(len(tiles))]
+    tiled = np.empty((len(tiles), CHIP, CHIP), np.float32)
+    for start in range(0, len(jobs), BATCH):
+        batch = jobs[start : start + BATCH]
+        chips = np.stack([tiles[tile].chip(images[number]) for number, tile in batch])[:, None]
+        with torch.inference_mode():
+            given = torch.from_numpy(chips).to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last)
+            answer = torch.sigmoid(network(given))[:, 0].numpy()
+        for (number, tile), one in zip(batch, answer, strict=True):
+            tiled[tile] = one
+            if tile == len(tiles) - 1:
+                probability[number] = blend(tiled, tiles)
+    return probability
+
+
+def _predict_with(
+    images: npt.NDArray[np.uint8], observed: npt.NDArray[np.bool_], *, path: str, sha256: str
+) -> npt.NDArray[np.float32]:
+    """Run on a worker: one block of whole images."""
+    probability = np.full(images.shape, np.nan, np.float32)
+    seen = observed.any(axis=(1, 2))
+    if seen.any():  # a pass without data costs nothing, not even the model
+        probability[seen] = predict(_network(path, sha256), images[seen])
+    probability[~observed] = np.nan
+    return probability
+
+
+def _network(path: str, sha256: str) -> torch.nn.Module:
+    """The network of a file, loaded on first use in this process."""
+    with _lock:
+        if sha256 not in _loaded:
+            network = models.load_model(path, expected_hash=sha256)
+            import torch  # not before: load_model names the extra when it is missing
+
+            network = network.to(memory_format=torch.channels_last)
+            _loaded.clear()
+            _loaded[sha256] = network
+        return _loaded[sha256]
+
+
+def _check_preprocessing(card: ModelCard, text: Any, path: Path) -> None:
+    """Refuse data made otherwise than what the model was trained on."""
+    try:
+        given = json.loads(text)
+    except (TypeError, ValueError):
+        given = None
+    if not isinstance(given, Mapping):
+        wanted = ", ".join(f"{key} {value!r}" for key, value in sorted(card.preprocessing.items()))
+        msg = (
+            f"model {card.name!r} ({path.name}) was trained on {wanted}, and the data doesn't say how it was made "
+            f"(attribute 'preprocessing' is {text!r}); make it with prepare() and equalize()"
+        )
+        raise ModelError(msg)
+    missing = object()
+    differing = [
+        f"{key} {_shown(card.preprocessing, key)} (data: {_shown(given, key)})"
+        for key in sorted({*card.preprocessing, *given})
+        if card.preprocessing.get(key, missing) != given.get(key, missing)
+    ]
+    if differing:
+        msg = (
+            f"model {card.name!r} ({path.name}) was trained on other data than this: {'; '.join(differing)}; prepare "
+            "the data as the model's card says, or give a model trained on such data"
+        )
+        raise ModelError(msg)
+
+
+def _shown(mapping: Mapping[str, Any], key: str) -> str:
+    return repr(mapping[key]) if key in mapping else "not stated"
