@@ -18,7 +18,6 @@ import pyproj
 import rasterio
 import shapely
 from shapely.geometry import LineString, Polygon, box, mapping, shape
-
 from skimage.measure import find_contours
 
 TARGET = Path(__file__).parent.parent / "cubekit" / "data" / "lakes.geojson"

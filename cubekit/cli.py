@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -31,9 +32,7 @@ _WIDTH = None if sys.stdout.isatty() else 140
 out = Console(width=_WIDTH, highlight=False)
 err = Console(stderr=True, width=_WIDTH, highlight=False)
 
-Scheduler = Annotated[
-    str | None, typer.Option(help='"threads", "processes" or a Dask address, e.g. tcp://host:8786.')
-]
+Scheduler = Annotated[str | None, typer.Option(help='"threads", "processes" or a Dask address, e.g. tcp://host:8786.')]
 CubePath = Annotated[Path, typer.Argument(help="A cube, e.g. out/cubes/hyp3/tsho_rolpa.")]
 
 
@@ -158,7 +157,8 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    err.print(f"warning: {message}" if category is not DeprecationWarning else "", style="yellow", markup=False)
+    if issubclass(category, UserWarning):  # what others deprecate is not for who runs a study
+        err.print(f"warning: {message}", style="yellow", soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -166,8 +166,8 @@ def _progress() -> Iterator[Progress]:
     """Show progress bars while a study runs."""
     from rich import progress as bars
 
-    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn())
-    with bars.Progress(*columns, console=err) as shown:
+    count, clock = bars.MofNCompleteColumn(), bars.TimeElapsedColumn()
+    with bars.Progress(bars.TextColumn("{task.description}"), bars.BarColumn(), count, clock, console=err) as shown:
         tasks: dict[tuple[str, str], bars.TaskID] = {}
 
         def told(lake: str, stage: str, done: int, total: int) -> None:
@@ -184,19 +184,23 @@ def _show(report: Report) -> None:
         out.print(f"{name}: {lake.append}")
         for granule, reason in lake.append.refused.items():
             err.print(f"  refused {granule}: {reason}", style="yellow", markup=False)
-    table = Table("lake", "track", "passes", "latest", "area km2", "bounds km2", "trend of summer maxima, km2/yr", "verdict")
-    for row in report.table().itertuples():
-        area, low, high = (float(value) for value in (row.area_km2, row.area_low, row.area_high))
-        known = area == area  # noqa: PLR0124  (not NaN)
+    table = Table(
+        "lake", "track", "passes", "known", "seen", "latest", "area km2", "bounds km2", "trend km2/yr", "verdict"
+    )
+    table.title = "Areas, and trends of the summer maxima"
+    for row in report.rows():
+        known = row.known > 0
         table.add_row(
-            str(row.lake),
+            row.lake,
             str(row.track),
             str(row.passes),
+            str(row.known),
+            f"{row.seen:.2f}",
             f"{row.latest:%Y-%m-%d}" if known else "-",
-            f"{area:.3f}" if known else "not known",
-            f"{low:.3f} to {high:.3f}" if known else "",
-            str(row.trend),
-            str(row.verdict),
+            f"{row.area_km2:.3f}" if known else "not known",
+            f"{row.area_low:.3f} to {row.area_high:.3f}" if known else "",
+            row.trend,
+            row.verdict,
         )
     out.print(table)
     for name, error in report.failed.items():
@@ -205,18 +209,19 @@ def _show(report: Report) -> None:
 
 
 def _show_truth(table: pd.DataFrame) -> None:
-    shown = Table("lake", "time", "track", "truth km2", "area km2", "bounds km2", "error %", "observed", title="Recovered against simulated truth")
-    for row in table.itertuples():
-        known = row.error_percent == row.error_percent  # noqa: PLR0124  (not NaN)
+    columns = ("lake", "time", "track", "truth km2", "area km2", "bounds km2", "error %", "observed")
+    shown = Table(*columns, title="Recovered against simulated truth")
+    for row in table.to_dict("records"):
+        known = not math.isnan(row["error_percent"])
         shown.add_row(
-            str(row.lake),
-            f"{row.time:%Y-%m-%d %H:%M}",
-            str(row.track),
-            f"{row.water_km2:.3f}",
-            f"{row.area_km2:.3f}" if known else "not known",
-            f"{row.area_low:.3f} to {row.area_high:.3f}" if known else "",
-            f"{row.error_percent:+.1f}" if known else "",
-            f"{row.observed_fraction:.2f}",
+            row["lake"],
+            f"{row['time']:%Y-%m-%d %H:%M}",
+            str(row["track"]),
+            f"{row['water_km2']:.3f}",
+            f"{row['area_km2']:.3f}" if known else "not known",
+            f"{row['area_low']:.3f} to {row['area_high']:.3f}" if known else "",
+            f"{row['error_percent']:+.1f}" if known else "",
+            f"{row['observed_fraction']:.2f}",
         )
     out.print(shown)
 

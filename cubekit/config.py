@@ -94,7 +94,9 @@ class PreprocessOptions(_Section):
     )
     window: int = Field(7, ge=3, description="Side of the filter's window, pixels, odd.")
     looks: float | None = Field(
-        None, gt=0, description="Equivalent number of looks; when left out that of the product, or measured on the lake."
+        None,
+        gt=0,
+        description="Equivalent number of looks; when left out that of the product, or measured on the lake.",
     )
     equalize: Literal["published", "robust"] = Field("published", description="Histogram equalisation, for networks.")
 
@@ -120,7 +122,10 @@ class SeasonOptions(_Section):
     start: str = Field("07-01", description="First day, month-day.")
     end: str = Field("09-30", description="Last day, month-day, inclusive.")
     min_observed: float = Field(
-        0.9, ge=0, le=1, description="Share of the lake zone that must be observed for a pass to count."
+        0.9,
+        ge=0,
+        le=1,
+        description="Passes count that saw this share of the most that their track ever sees of the lake zone.",
     )
 
     @field_validator("start", "end")

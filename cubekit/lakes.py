@@ -19,7 +19,6 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from shapely.geometry import MultiPolygon, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
-
 from shapely.validation import explain_validity
 
 from cubekit.errors import LakeError

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import dask
 import numpy as np
@@ -20,8 +20,8 @@ from scipy.ndimage import binary_erosion
 from cubekit import cube, lakes, preprocess, segmentation, series
 from cubekit.config import ComputeOptions, Study
 from cubekit.errors import ConfigError, CubekitError, NoObservations
+from cubekit.files import replacing
 from cubekit.lakes import Lake
-from cubekit.series import _files as files
 from cubekit.sources import find_scenes
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,39 @@ BATCH = 64
 CALM_METRES = 60.0
 """How far from the outline water is taken to be open, where looks are measured."""
 
-SUMMARY = ("lake", "track", "passes", "latest", "area_km2", "area_low", "area_high", "trend", "verdict")
-"""Columns of the table that a run ends with."""
+
+class SummaryRow(NamedTuple):
+    """One lake and track of the table that a run ends with.
+
+    Parameters
+    ----------
+    lake, track
+        Which.
+    passes, known
+        All passes, and those whose area is known.
+    seen
+        The most that the track sees of the lake zone; below 1 its areas are lower bounds.
+    latest
+        The newest pass whose area is known; NaT where there is none.
+    area_km2, area_low, area_high
+        Its area; NaN where there is none.
+    trend
+        Slope of the summer maxima and its 95 % interval, km2 per year, as text.
+    verdict
+        What the trend's test says.
+    """
+
+    lake: str
+    track: int
+    passes: int
+    known: int
+    seen: float
+    latest: pd.Timestamp
+    area_km2: float
+    area_low: float
+    area_high: float
+    trend: str
+    verdict: str
 
 
 class Progress(Protocol):
@@ -94,17 +125,13 @@ class Report:
     lakes: dict[str, LakeReport] = field(default_factory=dict)
     failed: dict[str, CubekitError] = field(default_factory=dict)
 
-    def table(self) -> pd.DataFrame:
-        """The summary: one row a lake and track, with the columns of `SUMMARY`.
+    def rows(self) -> list[SummaryRow]:
+        """The summary, one row a lake and track."""
+        return [row for name, lake in self.lakes.items() for row in _summary(name, lake)]
 
-        Returns
-        -------
-        pandas.DataFrame
-            ``latest`` is the newest pass whose area is known; ``trend`` the slope of the summer maxima and its 95 %
-            interval in km2 per year, as text.
-        """
-        rows = [row for name, lake in self.lakes.items() for row in _summary(name, lake)]
-        return pd.DataFrame(rows, columns=list(SUMMARY))
+    def table(self) -> pd.DataFrame:
+        """The summary as a table, with the columns of `SummaryRow`."""
+        return pd.DataFrame(self.rows(), columns=list(SummaryRow._fields))
 
 
 def run(study: Study, scheduler: str | None = None, *, progress: Progress | None = None) -> Report:
@@ -132,8 +159,8 @@ def run(study: Study, scheduler: str | None = None, *, progress: Progress | None
     Notes
     -----
     Writes below ``study.out``: cubes/<source>/<lake> (living), zarr/<source>/<lake>.zarr (published),
-    series/<source>/{areas,maxima,trends}.csv, outlines/<source>/<lake>.geojson, figures/<source>/<lake>_*.png, study.toml
-    and provenance.json. Killed at any moment, the next run goes on; one with nothing new changes no file.
+    series/<source>/{areas,maxima,trends}.csv, outlines/<source>/<lake>.geojson, figures/<source>/<lake>_*.png,
+    study.toml and provenance.json. Killed at any moment, the next run goes on; one with nothing new changes no file.
     """
     chosen = study_lakes(study)
     report = Report(study.study.out)
@@ -330,7 +357,7 @@ def _draw(study: Study, lake: Lake, result: LakeReport, water: xr.Dataset, sourc
 
 def _export(study: Study, report: Report) -> None:
     out = study.study.out
-    with files.replacing(out / "study.toml") as temporary:
+    with replacing(out / "study.toml") as temporary:
         temporary.write_text(study.dump(), encoding="utf-8")
     by_source: dict[str, dict[str, LakeReport]] = {}
     for name, lake in report.lakes.items():
@@ -343,7 +370,7 @@ def _export(study: Study, report: Report) -> None:
         for lake in results.values():
             lake.files |= {name: folder / f"{name}.csv" for name in ("areas", "maxima", "trends")}
     if report.lakes:
-        with files.replacing(out / "provenance.json") as temporary:
+        with replacing(out / "provenance.json") as temporary:
             temporary.write_text(json.dumps(_provenance(study, report), indent=2, sort_keys=True) + "\n")
 
 
@@ -353,7 +380,7 @@ def _write_table(datasets: Mapping[str, xr.Dataset], path: Path) -> None:
     if "verdict" in table:
         table["verdict"] = [series.VERDICTS[int(code)] for code in table["verdict"]]
     columns = ["lake", *(name for name in table.columns if name != "lake")]
-    with files.replacing(path) as temporary:
+    with replacing(path) as temporary:
         table[columns].to_csv(temporary, index=False, date_format="%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -378,20 +405,34 @@ def _provenance(study: Study, report: Report) -> dict[str, Any]:
     }
 
 
-def _summary(name: str, lake: LakeReport) -> Iterator[tuple[Any, ...]]:
+def _summary(name: str, lake: LakeReport) -> Iterator[SummaryRow]:
     for track in np.unique(lake.area["track"].values).tolist():
         area = lake.area.isel(time=np.flatnonzero(lake.area["track"].values == track))
-        known = area.isel(time=np.flatnonzero(area["area_km2"].notnull().values)).isel(time=slice(-1, None))
-        latest = pd.Timestamp(known["time"].values[0]) if known.sizes["time"] else pd.NaT
-        values = [float(known[v].values[0]) if known.sizes["time"] else np.nan for v in SUMMARY[4:7]]
+        places = np.flatnonzero(area["area_km2"].notnull().values)
+        newest = area.isel(time=places[-1]) if len(places) else None
+        km2, low, high = (
+            np.nan if newest is None else float(newest[which]) for which in ("area_km2", "area_low", "area_high")
+        )
         trend, verdict = "not known", "no summer pass"
-        if "track" in lake.trends.coords and track in lake.trends["track"].values:
+        if track in lake.trends["track"].values:
             one = lake.trends.sel(track=track)
             verdict = series.VERDICTS[int(one["verdict"])].replace("_", " ")
             if np.isfinite(float(one["slope"])):
-                slope, low, high = (float(one[part]) for part in ("slope", "slope_low", "slope_high"))
-                trend = f"{slope:+.4f} ({low:+.4f} to {high:+.4f})"
-        yield (name, track, area.sizes["time"], latest, *values, trend, verdict)
+                slope, least, most = (float(one[part]) for part in ("slope", "slope_low", "slope_high"))
+                trend = f"{slope:+.4f} ({least:+.4f} to {most:+.4f})"
+        yield SummaryRow(
+            lake=name,
+            track=track,
+            passes=area.sizes["time"],
+            known=len(places),
+            seen=float(area["observed_fraction"].max()),
+            latest=pd.NaT if newest is None else pd.Timestamp(newest["time"].values),
+            area_km2=km2,
+            area_low=low,
+            area_high=high,
+            trend=trend,
+            verdict=verdict,
+        )
 
 
 @contextmanager

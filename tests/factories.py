@@ -15,7 +15,13 @@ from cubekit.lakes import Lake
 def write_raster(path: Path, values: np.ndarray, transform: Affine, epsg: int, nodata: float, **tags: str) -> Path:
     """Write one band."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    profile = {"driver": "GTiff", "count": 1, "height": values.shape[0], "width": values.shape[1], "dtype": values.dtype}
+    profile = {
+        "driver": "GTiff",
+        "count": 1,
+        "height": values.shape[0],
+        "width": values.shape[1],
+        "dtype": values.dtype,
+    }
     profile |= {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
     with rasterio.open(path, "w", crs=f"EPSG:{epsg}", transform=transform, nodata=nodata, **profile) as dataset:
         dataset.write(values, 1)

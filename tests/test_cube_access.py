@@ -20,10 +20,10 @@ from cubekit.cube import (
     pending_water,
     publish,
     remember,
+    store,
     water_models,
     write_water,
 )
-from cubekit.cube import store
 from cubekit.errors import ConfigError, SourceError
 from cubekit.lakes import Lake
 from cubekit.sources import find_scenes
@@ -71,7 +71,10 @@ def test_unknown_track_is_named_with_those_there_are(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"track": slice(1, 20)}, "give one value or a list, not a slice"), ({"track": 12, "method": "nearest"}, "selected exactly")],
+    [
+        ({"track": slice(1, 20)}, "give one value or a list, not a slice"),
+        ({"track": 12, "method": "nearest"}, "selected exactly"),
+    ],
 )
 def test_tracks_are_selected_exactly(root: Path, arguments: dict, message: str) -> None:
     """Tracks have no order and no neighbours."""
@@ -160,7 +163,9 @@ def test_published_zarr_has_no_history(root: Path, tmp_path: Path) -> None:
 def probability(cube: xr.Dataset, **attrs: str) -> xr.DataArray:
     """A stand-in for what a model makes: VV itself, on a window of the lattice."""
     window = cube.vv.isel(y=slice(50, 150), x=slice(60, 200)).load()
-    return window.assign_attrs({"model": "otsu", "model_hash": "1", "preprocessing": "{}"} | attrs)
+    return window.assign_coords(observed=window.notnull()).assign_attrs(
+        {"model": "otsu", "model_hash": "1", "preprocessing": "{}"} | attrs
+    )
 
 
 def test_water_is_kept_pass_by_pass(root: Path, tmp_path: Path, tsho_rolpa: Lake) -> None:
@@ -200,7 +205,9 @@ def test_another_model_or_preprocessing_starts_anew(root: Path, changed: tuple[s
     path = root / "tsho_rolpa"
     write_water(path, "otsu", probability(open_cube(path)))
     assert pending_water(path, "otsu", *changed).all()
-    write_water(path, "otsu", probability(open_cube(path).isel(time=[3]), model_hash=changed[0], preprocessing=changed[1]))
+    write_water(
+        path, "otsu", probability(open_cube(path).isel(time=[3]), model_hash=changed[0], preprocessing=changed[1])
+    )
     assert open_water(path, "otsu").sizes["time"] == 1
 
 

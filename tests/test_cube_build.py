@@ -162,7 +162,9 @@ def test_newer_processing_of_one_burst_needs_the_other(tmp_path: Path, opera_lak
     """A newer processing of one of two bursts can't be mosaicked without the other: refused, and taken with it."""
     *_, north, _ = two_bursts(tmp_path, opera_lake)
     path = tmp_path / "cubes" / opera_lake.id
-    build_cube(opera_lake, scenes(tmp_path / "first", opera_lake) + scenes(tmp_path / "second", opera_lake), path.parent)
+    build_cube(
+        opera_lake, scenes(tmp_path / "first", opera_lake) + scenes(tmp_path / "second", opera_lake), path.parent
+    )
     factories.opera(tmp_path / "newer", opera_lake, "20210721T001135", values=north * 2, processed="20230101T000000")
     snapshots = history(path)
     alone = append(path, scenes(tmp_path / "newer", opera_lake))
@@ -263,7 +265,9 @@ def test_merge_is_associative() -> None:
 
 
 @pytest.mark.parametrize("resampling", ["nearest", "bilinear"])
-def test_shifted_scenes_are_resampled_and_their_offset_recorded(tmp_path: Path, tsho_rolpa: Lake, resampling: str) -> None:
+def test_shifted_scenes_are_resampled_and_their_offset_recorded(
+    tmp_path: Path, tsho_rolpa: Lake, resampling: str
+) -> None:
     """Off the lattice by (7, -4) m: nearest copies the nearest pixel; the offset is written down with its sign."""
     affine, shape = factories.grid(tsho_rolpa, shift=(7, -4))
     x = affine.c + 20 * (np.arange(shape[1]) + 0.5) - 446240
@@ -348,7 +352,11 @@ def small(tmp_path: Path, tsho_rolpa: Lake) -> Path:
 def conflicts(lake: Lake):
     """What differs, how a scene is made so, and what the error must say."""
     return {
-        "source": (lambda f: factories.opera(f, lake, DATES[2]), CubeConflict, "source: stored 'hyp3', requested 'opera'"),
+        "source": (
+            lambda f: factories.opera(f, lake, DATES[2]),
+            CubeConflict,
+            "source: stored 'hyp3', requested 'opera'",
+        ),
         "filtered": (
             lambda f: factories.hyp3(f, lake, DATES[2], flags="gpufed"),
             CubeConflict,
@@ -363,7 +371,9 @@ def conflicts(lake: Lake):
 
 
 @pytest.mark.parametrize("what", ["source", "filtered", "spacing"])
-def test_what_does_not_belong_is_refused_before_writing(tmp_path: Path, small: Path, tsho_rolpa: Lake, what: str) -> None:
+def test_what_does_not_belong_is_refused_before_writing(
+    tmp_path: Path, small: Path, tsho_rolpa: Lake, what: str
+) -> None:
     """Another source, filter or spacing is refused, naming field, stored and requested; the cube is untouched."""
     make, error, message = conflicts(tsho_rolpa)[what]
     make(tmp_path / "other")
@@ -382,7 +392,9 @@ def test_what_does_not_belong_is_refused_before_writing(tmp_path: Path, small: P
         (r"polarisations: stored \['vv', 'vh'\], requested \['vv'\]", {"polarisations": ["vv"]}),
     ],
 )
-def test_another_kind_of_cube_is_refused(tmp_path: Path, small: Path, tsho_rolpa: Lake, field: str, changes: dict) -> None:
+def test_another_kind_of_cube_is_refused(
+    tmp_path: Path, small: Path, tsho_rolpa: Lake, field: str, changes: dict
+) -> None:
     """The same scenes on other terms are another cube."""
     items = scenes(tmp_path / "archive", tsho_rolpa)
     snapshots = history(small)
@@ -397,13 +409,18 @@ def test_another_lattice_is_refused(tmp_path: Path, small: Path, tsho_rolpa: Lak
 
     moved = replace(tsho_rolpa, corner=(446260.0, 3084640.0))
     items = scenes(tmp_path / "archive", tsho_rolpa)
-    with pytest.raises(CubeConflict, match=r"corner: stored \[446240.0, 3084640.0\], requested \[446260.0, 3084640.0\]"):
+    with pytest.raises(
+        CubeConflict, match=r"corner: stored \[446240.0, 3084640.0\], requested \[446260.0, 3084640.0\]"
+    ):
         update(moved, items, small.parent)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"resampling": "lanczos"}, "'lanczos' isn't known; allowed are nearest"), ({"polarisations": ["hh"]}, r"\['hh'\] are not allowed")],
+    [
+        ({"resampling": "lanczos"}, "'lanczos' isn't known; allowed are nearest"),
+        ({"polarisations": ["hh"]}, r"\['hh'\] are not allowed"),
+    ],
 )
 def test_unknown_options_are_refused(tmp_path: Path, tsho_rolpa: Lake, changes: dict, message: str) -> None:
     """Options that don't exist are refused with those that do."""
@@ -421,7 +438,10 @@ def test_strict_grid_refuses_with_the_reason(tmp_path: Path, opera_lake: Lake, m
         import pyproj
 
         there = pyproj.Transformer.from_crs(32645, 32644, always_xy=True).transform(*opera_lake.corner)
-        made = {**made, "shift": tuple(float(30 * round((a - b) / 30)) for a, b in zip(there, opera_lake.corner, strict=True))}
+        made = {
+            **made,
+            "shift": tuple(float(30 * round((a - b) / 30)) for a, b in zip(there, opera_lake.corner, strict=True)),
+        }
     factories.opera(tmp_path, opera_lake, DATES[0], **made)
     items = scenes(tmp_path, opera_lake)
     with pytest.raises(GridMismatch, match=reason):
@@ -463,7 +483,10 @@ def test_two_writers_exclude_each_other(tmp_path: Path, small: Path, tsho_rolpa:
 
     monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
     items = scenes(tmp_path / "archive", tsho_rolpa)
-    with FileLock(small.with_name(f".{small.name}.lock")), pytest.raises(CubeConflict, match="another process is writing"):
+    with (
+        FileLock(small.with_name(f".{small.name}.lock")),
+        pytest.raises(CubeConflict, match="another process is writing"),
+    ):
         append(small, items)
 
 

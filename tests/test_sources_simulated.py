@@ -13,7 +13,7 @@ import shapely
 from cubekit import lakes
 from cubekit.errors import ConfigError, SourceError
 from cubekit.passes import ascending_node, group, relative_orbit
-from cubekit.sources import find_scenes, names, simulated
+from cubekit.sources import _geometry, _scenes, find_scenes, names, simulated
 
 LAKE = lakes.catalogue()["chamlang_tsho"]
 
@@ -85,7 +85,7 @@ def test_tags_agree_with_names_and_orbits(archive):
 )
 def test_views_agree_with_the_real_archive(name, track, direction, clock, bursts):
     """Tracks, pass times and burst numbers over the lakes are the real ones (ESA's burst map)."""
-    view = {one.track: one for one in simulated._views(lakes.catalogue()[name])}[track]
+    view = {one.track: one for one in _geometry.views(lakes.catalogue()[name])}[track]
     assert view.direction == direction
     assert set(view.bursts) <= set(bursts)
     node = ascending_node("sentinel-1a", 30643 + track - 121)
@@ -104,8 +104,8 @@ def test_views_agree_with_the_real_archive(name, track, direction, clock, bursts
 def test_lakes_lie_in_the_swaths_that_really_see_them(name, tracks, nearest):
     """All tracks of the study's real scenes, and no others; by default one of each direction."""
     lake = lakes.catalogue()[name]
-    assert {one.track for one in simulated._views(lake)} == tracks
-    assert {one.track for one in simulated._chosen(lake, None)} == nearest
+    assert {one.track for one in _geometry.views(lake)} == tracks
+    assert {one.track for one in _geometry.chosen(lake, None)} == nearest
 
 
 def test_grid_holds_the_lattice_and_lies_on_it(archive):
@@ -253,9 +253,9 @@ def test_water_is_darker_than_land_and_stays_in_real_ranges(archive):
 def test_water_fractions_sum_to_the_area_of_the_polygon(name, year):
     """Sub-pixel shares add up to the polygon's area within 0.1 %, on any date."""
     lake = lakes.catalogue()[name].at_spacing(30)
-    polygon = simulated._lake_polygon(lake, datetime(year, 8, 3, tzinfo=UTC), 20.0)
+    polygon = _scenes.lake_polygon(lake, datetime(year, 8, 3, tzinfo=UTC), 20.0)
     left, _, _, top = lake.lattice.boundingbox.bbox
-    fraction = simulated._water_fraction(polygon, (left, top), (256, 256))
+    fraction = _scenes.water_fraction(polygon, (left, top), (256, 256))
     assert fraction.min() == 0
     assert fraction.max() == 1
     assert fraction.sum(dtype=float) * 900 == pytest.approx(polygon.area, rel=1e-3)
@@ -263,11 +263,11 @@ def test_water_fractions_sum_to_the_area_of_the_polygon(name, year):
 
 def test_water_fraction_of_known_shapes():
     """Half a pixel, whole pixels and shapes across or beyond the edge of the grid."""
-    half = simulated._water_fraction(shapely.box(15, -60, 60, -30), (0.0, 0.0), (3, 4))
+    half = _scenes.water_fraction(shapely.box(15, -60, 60, -30), (0.0, 0.0), (3, 4))
     np.testing.assert_allclose(half, [[0, 0, 0, 0], [0.5, 1, 0, 0], [0, 0, 0, 0]])
-    across = simulated._water_fraction(shapely.box(-500, -45, 30, 500), (0.0, 0.0), (3, 4))
+    across = _scenes.water_fraction(shapely.box(-500, -45, 30, 500), (0.0, 0.0), (3, 4))
     np.testing.assert_allclose(across, [[1, 0, 0, 0], [0.5, 0, 0, 0], [0, 0, 0, 0]])
-    beyond = simulated._water_fraction(shapely.box(900, 900, 990, 990), (0.0, 0.0), (3, 4))
+    beyond = _scenes.water_fraction(shapely.box(900, 900, 990, 990), (0.0, 0.0), (3, 4))
     assert not beyond.any()
 
 
@@ -280,14 +280,14 @@ def test_mixed_pixels_follow_the_shares_of_land_and_water(tmp_path):
     with rasterio.open(file) as dataset:
         power, corner = dataset.read(1), (dataset.transform.c, dataset.transform.f)
     time = names.parse(file.name).start
-    fraction = simulated._water_fraction(simulated._lake_polygon(LAKE, time, 20.0), corner, power.shape)
+    fraction = _scenes.water_fraction(_scenes.lake_polygon(LAKE, time, 20.0), corner, power.shape)
     water = power[fraction == 1].mean()
     # Seen once more: the shore's excess over water is land times (1 - share), and land's mean is known from around.
     shore = (fraction > 0.2) & (fraction < 0.8)
     around = (
         (fraction == 0)
         & np.isfinite(power)
-        & (simulated._water_fraction(simulated._lake_polygon(LAKE, time, 20.0).buffer(90), corner, power.shape) > 0)
+        & (_scenes.water_fraction(_scenes.lake_polygon(LAKE, time, 20.0).buffer(90), corner, power.shape) > 0)
     )
     land = power[around].mean()
     slope = np.polyfit(1 - fraction[shore], power[shore] - water, 1)[0]
@@ -300,7 +300,7 @@ def test_growth_is_recovered_from_truth(tmp_path):
     simulated.write_archive(LAKE, tmp_path, start="2025-07-01", end="2025-07-12", growth_m_per_year=30, tracks=[12])
     truth = simulated.read_truth(tmp_path).iloc[[0, -1]]
     years = np.diff(truth["time"])[0] / np.timedelta64(1, "D") / 365.25
-    _, outline = simulated._along_axis(LAKE)
+    _, outline = _scenes.along_axis(LAKE)
     west, south, east, north = outline.bounds
     cut = west + 0.75 * (east - west)
     width = outline.intersection(shapely.LineString([(cut, south), (cut, north)])).length
@@ -312,11 +312,11 @@ def test_growth_is_recovered_from_truth(tmp_path):
 def test_outline_is_the_real_one_at_the_reference_and_grows_steadily(name):
     """The area is the outline's at the reference (season aside), and larger every year, before and after."""
     lake = lakes.catalogue()[name]
-    still = [simulated._lake_polygon(lake, datetime(year, 7, 1, tzinfo=UTC), 0.0).area for year in (2015, 2020, 2026)]
+    still = [_scenes.lake_polygon(lake, datetime(year, 7, 1, tzinfo=UTC), 0.0).area for year in (2015, 2020, 2026)]
     assert max(still) / min(still) - 1 < 1e-3  # leap days
     real = lake.project(lake.outline)
     assert abs(still[1] - real.area) < 2.5 * real.length
-    areas = [simulated._lake_polygon(lake, datetime(year, 7, 1, tzinfo=UTC), 20.0).area for year in range(2015, 2027)]
+    areas = [_scenes.lake_polygon(lake, datetime(year, 7, 1, tzinfo=UTC), 20.0).area for year in range(2015, 2027)]
     assert (np.diff(areas) > 0).all()
     assert areas[5] == pytest.approx(still[1], rel=1e-6)
 
@@ -324,7 +324,7 @@ def test_outline_is_the_real_one_at_the_reference_and_grows_steadily(name):
 def test_season_moves_the_shore():
     """The lake is largest in early September and smallest half a year later, by up to 2 m of shore each way."""
     times = [datetime(2021, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in range(0, 365, 5)]
-    areas = np.array([simulated._lake_polygon(LAKE, time, 0.0).area for time in times])
+    areas = np.array([_scenes.lake_polygon(LAKE, time, 0.0).area for time in times])
     assert times[areas.argmax()].month in {8, 9}
     assert times[areas.argmin()].month in {2, 3}
     length = LAKE.project(LAKE.outline).length
@@ -341,7 +341,7 @@ def test_truth_is_the_polygon_within_the_aoi(archive):
     assert set(truth["platform"]) == {"sentinel-1a", "sentinel-1b"}
     assert sum(len(json.loads(text)) for text in truth["granules"]) * 3 == len(files)
     row = truth.iloc[10]
-    polygon = simulated._lake_polygon(LAKE, row["time"].tz_localize("UTC").to_pydatetime(), 20.0)
+    polygon = _scenes.lake_polygon(LAKE, row["time"].tz_localize("UTC").to_pydatetime(), 20.0)
     assert row["water_km2"] == pytest.approx(polygon.intersection(LAKE.project(LAKE.aoi)).area / 1e6, rel=1e-9)
 
 
@@ -375,6 +375,15 @@ def test_truth_grows_with_the_archive(tmp_path):
     pd.testing.assert_frame_equal(after.tail(2).reset_index(drop=True), before)
 
 
+def test_a_period_without_passes_keeps_the_truth(tmp_path):
+    """No pass, no row: before, between and after periods that have some."""
+    sizes = []
+    for first, last in (("07-01", "07-01"), ("07-01", "07-12"), ("07-01", "07-01"), ("07-13", "07-24")):
+        simulated.write_archive(LAKE, tmp_path, start=f"2023-{first}", end=f"2023-{last}")
+        sizes.append(len(simulated.read_truth(tmp_path)))
+    assert sizes == [0, 2, 2, 4]
+
+
 def test_seed_changes_values_and_scenes_of_lakes_differ(tmp_path):
     """Another seed is another draw of the same passes."""
     options = {"start": "2023-07-01", "end": "2023-07-12", "tracks": [12]}
@@ -386,11 +395,11 @@ def test_seed_changes_values_and_scenes_of_lakes_differ(tmp_path):
 
 def test_satellites_follow_their_lives():
     """S1B until December 2021; S1C from 20 May 2025; 12 days apart, 24 when asked for; no pass lost at midnight."""
-    archive = simulated._Archive(LAKE.at_spacing(30), 0, 6.0, 20.0)
-    view = simulated._chosen(LAKE, [121])[0]
+    draws = _scenes.Scenery(LAKE.at_spacing(30), 0, 6.0, 20.0).draws
+    view = _geometry.chosen(LAKE, [121])[0]
 
     def times(platform, first, last, cycles=1):
-        found = archive.passes(view, first, last, cycles)
+        found = _geometry.passes(view, first, last, cycles=cycles, draws=draws)
         return [one.starts[0] for one in found if one.platform == platform]
 
     decade = (date(2014, 10, 1), date(2026, 12, 31))
@@ -401,7 +410,7 @@ def test_satellites_follow_their_lives():
         gaps = np.diff(times("sentinel-1a", *decade, cycles)) / timedelta(days=1)
         assert gaps == pytest.approx(np.full(len(gaps), 12.0 * cycles), abs=1e-3)
     for track in (12, 121):
-        view = simulated._chosen(LAKE, [track])[0]
+        view = _geometry.chosen(LAKE, [track])[0]
         every = [date(2019, 7, 1) + timedelta(days=day) for day in range(24)]
         singly = [time for day in every for time in times("sentinel-1a", day, day)]
         assert singly == times("sentinel-1a", every[0], every[-1])
@@ -468,3 +477,70 @@ def test_find_needs_a_period_and_a_whole_seed(tmp_path):
         simulated.find(LAKE, (date(2021, 7, 1), None), tmp_path)
     with pytest.raises(ConfigError, match=r"seed 1\.5 is not a whole number"):
         simulated.find(LAKE, (date(2021, 7, 1), date(2021, 7, 2)), tmp_path, seed=1.5)
+    with pytest.raises(ConfigError, match=r"revisit nan is not a whole number; give e\.g\. 12"):
+        simulated.find(LAKE, (date(2021, 7, 1), date(2021, 7, 2)), tmp_path, revisit=float("nan"))
+
+
+def test_uri_sets_every_parameter(tmp_path):
+    """Seed, growth, looks and revisit of the URI reach the archive."""
+    uri = f"simulated:{tmp_path}?seed=1&growth=25&looks=4.5&revisit=24"
+    items = find_scenes(LAKE, uri, "2023-06-01", "2023-07-31")
+    made = json.loads((tmp_path / "chamlang_tsho" / "archive.json").read_text())
+    assert (made["seed"], made["growth_m_per_year"], made["looks"]) == (1, 25.0, 4.5)
+    assert {item.properties["cubekit:looks"] for item in items} == {4.5}
+    for track in (12, 121):
+        times = [one.time for one in group(items) if one.track == track]
+        assert len(times) >= 2
+        gaps = np.diff(times) / timedelta(days=1)
+        assert gaps == pytest.approx(np.full(len(gaps), 24.0), abs=1e-3)
+
+
+def test_a_longer_revisit_leaves_out_what_a_shorter_has_written(tmp_path):
+    """What is found does not depend on what another call has written before; and nothing is an error."""
+    period = ("2023-06-01", "2023-07-31")
+    alone = find_scenes(LAKE, f"simulated:{tmp_path / 'alone'}?revisit=24", *period)
+    every = find_scenes(LAKE, f"simulated:{tmp_path / 'both'}", *period)
+    after = find_scenes(LAKE, f"simulated:{tmp_path / 'both'}?revisit=24", *period)
+    assert [item.id for item in after] == [item.id for item in alone]
+    assert len(every) > len(after)
+    days = {item.datetime.date() for item in every} - {item.datetime.date() for item in after}
+    with pytest.raises(SourceError, match=r"no pass of chamlang_tsho between .* with a revisit of 24 days"):
+        find_scenes(LAKE, f"simulated:{tmp_path / 'both'}?revisit=24", min(days), min(days))
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("sead=1", "no parameter sead; allowed are seed, growth, looks, revisit$"),
+        ("seed=1&tracks=12&speckle=0", "no parameter tracks, speckle; allowed are"),
+        ("lake=1", "no parameter lake; allowed are"),
+        ("seed=one", "'seed=one' of the simulated source are not name=number pairs"),
+        ("seed=", "'seed=' of the simulated source are not name=number pairs"),
+        ("seed", "'seed' of the simulated source are not name=number pairs"),
+        ("seed=1&seed=2", "name one of them twice; give each once"),
+        ("revisit=18", "revisit of 18 days: a multiple of 12"),
+        ("revisit=12.5", r"revisit 12\.5 is not a whole number"),
+        ("seed=inf", "seed inf is not a whole number"),
+    ],
+)
+def test_uri_parameters_that_are_not_understood_are_refused(tmp_path, query, message):
+    """The message names the parameter and what is allowed, and nothing is written."""
+    with pytest.raises(ConfigError, match=message):
+        find_scenes(LAKE, f"simulated:{tmp_path / 'none'}?{query}", "2021-07-01", "2021-07-12")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_granule_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    """When a layer can't be written, none of its granule is there, and no temporary file."""
+    write_layer, written = simulated._write_layer, []
+
+    def fail_third(file, *rest):
+        write_layer(file, *rest)
+        written.append(file)
+        if len(written) == 3:
+            raise OSError("disk full")
+
+    monkeypatch.setattr(simulated, "_write_layer", fail_third)
+    with pytest.raises(OSError, match="disk full"):
+        simulated.write_archive(LAKE, tmp_path, start="2023-07-01", end="2023-07-12")
+    assert [file.name for file in tmp_path.iterdir()] == ["archive.json"]

@@ -126,7 +126,9 @@ def find_cubes(root: str | Path) -> Mapping[str, Path]:
     folder = store.local(root)
     below = sorted(folder.iterdir()) if folder.is_dir() else []
     visible = [path for path in below if not path.name.startswith(".")]
-    cubes = {path.name.removesuffix(".zarr"): path for path in visible if store.is_living(path) or store.is_published(path)}
+    cubes = {
+        path.name.removesuffix(".zarr"): path for path in visible if store.is_living(path) or store.is_published(path)
+    }
     if not cubes:
         msg = f"there is no cube below {folder}; give the folder that holds one cube per lake, e.g. out/cubes/hyp3"
         raise SourceError(msg)

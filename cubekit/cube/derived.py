@@ -22,7 +22,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _SAME = ("model_hash", "preprocessing", "threshold")
 
 
-def pending_water(path: str | Path, model: str, model_hash: str, preprocessing: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def pending_water(
+    path: str | Path, model: str, model_hash: str, preprocessing: str
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which passes of a cube a model has not seen as they are now.
 
     Parameters
@@ -60,8 +62,8 @@ def write_water(path: str | Path, model: str, probability: xr.DataArray) -> None
     model
         Name of the model: lower case letters, digits, ``_``, ``.``, ``-``.
     probability
-        float32 (time, y, x), 0 to 1, NaN where not observed, on the AOI window or the whole lattice, in memory, with the
-        coordinates along time of the passes, and the attributes ``model``, ``model_hash``, ``preprocessing`` and,
+        float32 (time, y, x), 0 to 1, NaN where not observed or not known, on the AOI window or the whole lattice, in
+        memory, with the bool coordinate ``observed``, the coordinates along time of the passes, and the attributes ``model``, ``model_hash``, ``preprocessing`` and,
         when it isn't 0.5, ``model_threshold``. Passes that are
         stored already are rewritten, others added. If the attributes differ from those stored, the model or the
         preprocessing has changed, and what is stored is dropped.
@@ -78,23 +80,30 @@ def write_water(path: str | Path, model: str, probability: xr.DataArray) -> None
         raise ConfigError(msg)
     where = store.local(path)
     with store.writer(where):
-        store.commit(where, lambda target: _fill(where, target, model, probability), f"water/{model}: {probability.sizes['time']} passes")
+        store.commit(
+            where,
+            lambda target: _fill(where, target, model, probability),
+            f"water/{model}: {probability.sizes['time']} passes",
+        )
 
 
 def _fill(where: Path, target: Any, model: str, probability: xr.DataArray) -> None:
     cube = open_cube(where)
     group = f"water/{model}"
-    whole = probability.reindex(y=cube["y"], x=cube["x"]).astype("float32").rename("probability")
-    attrs = {name: whole.attrs[name] for name in ("model", "model_hash", "preprocessing")}
-    attrs |= {"lake": cube.attrs["lake"], "threshold": float(whole.attrs.get("model_threshold", 0.5))}
-    rows = whole.drop_attrs().to_dataset().drop_indexes("track", errors="ignore")
-    rows = rows.drop_vars([name for name in rows.coords if name not in {*_KEYS, "y", "x", "spatial_ref"}])
+    attrs = {name: probability.attrs[name] for name in ("model", "model_hash", "preprocessing")}
+    attrs |= {"lake": cube.attrs["lake"], "threshold": float(probability.attrs.get("model_threshold", 0.5))}
+    rows = probability.drop_attrs().to_dataset(name="probability").reset_coords("observed")
+    rows = rows.drop_indexes("track", errors="ignore")
+    rows = rows.drop_vars([name for name in rows.coords if name not in {*_KEYS, "y", "x"}])
+    rows = rows.reindex(y=cube["y"], x=cube["x"], fill_value={"probability": np.float32("nan"), "observed": False})
     rows["probability"].attrs = {"long_name": "probability of water", "units": "1", "grid_mapping": "spatial_ref"}
+    rows["observed"].attrs = {"long_name": "observed, neither layover nor shadow", "grid_mapping": "spatial_ref"}
     rows = rows.assign_coords(spatial_ref=cube["spatial_ref"]).assign_attrs(attrs)
     stored = open_water(where, model) if model in water_models(where) else None
     if stored is None or any(stored.attrs.get(name) != attrs[name] for name in _SAME):
         coding = {name: code for name, code in encoding(_shape(rows)).items() if name in rows.variables}
         coding["probability"] = {"chunks": (1, *_shape(rows)), "dtype": "float32", "_FillValue": np.float32("nan")}
+        coding["observed"] = {"chunks": (1, *_shape(rows)), "dtype": "bool"}
         rows.to_zarr(target, group=group, mode="w", consolidated=False, encoding=coding)
         return
     raw = xr.open_zarr(target, group=group, consolidated=False, chunks=None)
@@ -124,14 +133,15 @@ def open_water(path: str | Path, model: str, as_of: str | datetime | date | None
     Returns
     -------
     xarray.Dataset
-        ``probability``: float32 (time, y, x), 0 to 1, NaN where not observed. Lazy, sorted by time.
+        ``probability``: float32 (time, y, x), 0 to 1, NaN where not observed, or where the model could not tell; the bool
+        coordinate ``observed`` tells which. Lazy, sorted by time.
 
     Raises
     ------
     SourceError
         When the cube has nothing of this model.
     """
-    return open_cube(path, as_of, group=f"water/{model}")
+    return open_cube(path, as_of, group=f"water/{model}").set_coords("observed")
 
 
 def water_models(path: str | Path) -> list[str]:
@@ -151,8 +161,6 @@ def _rows(dataset: xr.Dataset) -> list[tuple[int, int, str]]:
 
 def _shape(dataset: xr.Dataset) -> tuple[int, int]:
     return dataset.sizes["y"], dataset.sizes["x"]
-
-
 
 
 def remember(path: str | Path, attrs: Mapping[str, Any]) -> None:

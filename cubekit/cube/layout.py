@@ -24,7 +24,17 @@ STRICT_SOURCES = ("opera", "simulated")
 
 Key = tuple[int, int]
 
-_FINGERPRINT = ("schema", "lake", "epsg", "spacing", "corner", "source", "speckle_filter", "polarisations", "resampling")
+_FINGERPRINT = (
+    "schema",
+    "lake",
+    "epsg",
+    "spacing",
+    "corner",
+    "source",
+    "speckle_filter",
+    "polarisations",
+    "resampling",
+)
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,11 @@ def _on_times(water: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
     have = {key: i for i, key in enumerate(zip(*(water[k].values.tolist() for k in keys), strict=True))}
     rows = [have.get(key, -1) for key in zip(*(cube[k].values.tolist() for k in keys), strict=True)]
     filled = xr.DataArray(rows, dims="time") >= 0
-    chosen = water[["probability"]].reset_coords(drop=True).drop_indexes("time", errors="ignore")
-    return chosen.isel(time=[max(row, 0) for row in rows]).where(filled).assign_coords(cube.coords).assign_attrs(water.attrs)
+    chosen = water.reset_coords("observed")[["probability", "observed"]].drop_indexes(["time", "track"])
+    chosen = chosen.reset_coords(drop=True).isel(time=[max(row, 0) for row in rows])
+    chosen["observed"] = chosen["observed"] & filled
+    chosen["probability"] = chosen["probability"].where(filled)
+    return chosen.assign_coords(cube.coords).assign_attrs(water.attrs)
 
 
 def _write(dataset: xr.Dataset, target: Path, group: str | None) -> None:

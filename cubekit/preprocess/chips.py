@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyproj
 import xarray as xr
 
 from cubekit.errors import ConfigError, GridMismatch
+from cubekit.files import replacing
 from cubekit.lakes import LATTICE_PIXELS, Lake
 from cubekit.passes import PLATFORMS
 from cubekit.preprocess._checks import whole_images
@@ -127,14 +127,9 @@ def write_chips(chips: xr.DataArray, folder: str | Path) -> list[Path]:
 def _write(path: Path, image: Any, profile: dict[str, Any], tags: dict[str, str]) -> None:
     import rasterio
 
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.part")
-    try:
-        with rasterio.open(part, "w", **profile) as file:
-            file.write(image, 1)
-            file.update_tags(**tags)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as temporary, rasterio.open(temporary, "w", **profile) as file:
+        file.write(image, 1)
+        file.update_tags(**tags)
 
 
 def _profile(chips: xr.DataArray) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cubekit.errors import MissingExtra, ModelError
+from cubekit.files import replacing
 from cubekit.segmentation.card import ARCHITECTURE, ModelCard
 
 if TYPE_CHECKING:
@@ -90,15 +90,12 @@ def save_model(network: torch.nn.Module, card: ModelCard, path: str | Path) -> P
         )
         raise ModelError(msg)
     text = json.dumps(card.to_mapping(), sort_keys=True, ensure_ascii=False, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        temporary.write_bytes(safetensors_torch.save(weights, metadata={_METADATA_KEY: text}))
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(safetensors_torch.save(weights, metadata={_METADATA_KEY: text}))
     except OSError as error:
         msg = f"{path} can't be written ({error.strerror}); give a path in a folder that exists and may be written"
         raise ModelError(msg) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -1,0 +1,258 @@
+"""Slopes of known ramps; p-values against every permutation; rates over many draws."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import Counter
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.stats import kendalltau, theilslopes
+
+from cubekit.errors import ConfigError
+from cubekit.series import _kendall, trend
+
+YEARS = np.arange(2015, 2026)
+TOO_FEW, NONE, INCREASING, DECREASING = range(4)
+
+
+def series(values, years=None, **attrs):
+    """Make a series over years, any other dims first."""
+    values = np.asarray(values, float)
+    years = np.arange(2000, 2000 + values.shape[-1]) if years is None else years
+    dims = (*("track", "lake", "y", "x")[: values.ndim - 1], "year")
+    return xr.DataArray(values, coords={"year": years}, dims=dims, name="area", attrs=attrs)
+
+
+def statistic(values):
+    """Compute Mann-Kendall's S by its definition."""
+    return sum(int(np.sign(later - earlier)) for earlier, later in itertools.combinations(values, 2))
+
+
+def never(dsk, keys, **kwargs):
+    """Refuse to compute: a dask scheduler for building graphs under."""
+    raise AssertionError("computed while building a graph")
+
+
+PATTERNS = [values for n in range(4, 8) for values in (range(n), [0, *range(n - 1)], [0] * (n - 2) + [1, 2])]
+
+
+@pytest.mark.parametrize("values", [*PATTERNS, [0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1, 2], [5, 5, 5, 5]], ids=str)
+def test_p_equals_the_share_of_all_permutations(values):
+    """Every order of the values is tried: the exact p, with and without ties."""
+    counts = Counter(abs(statistic(order)) for order in itertools.permutations(values))
+    total = sum(counts.values())
+    for order in itertools.islice(itertools.permutations(values), 0, None, 7):
+        s = abs(statistic(order))
+        expected = sum(count for other, count in counts.items() if other >= s) / total
+        assert float(trend(series(order))["p_value"]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [4, 8, 9, 10, 15, 29, 50])
+def test_p_equals_scipy_s_exact_test(n):
+    """An independent exact test without ties gives the same p up to the longest exact series."""
+    rng = np.random.default_rng(n)
+    draws = rng.normal(size=(20, n)) + np.linspace(0, 2, n) * rng.random((20, 1))
+    expected = [kendalltau(np.arange(n), draw, method="exact").pvalue for draw in draws]
+    np.testing.assert_allclose(trend(series(draws))["p_value"], expected, rtol=1e-9)
+
+
+def test_p_of_long_series_is_the_corrected_normal_approximation():
+    """Beyond the exact bound p is close to the exact one, and ties are taken into account."""
+    rng = np.random.default_rng(4)
+    draws = rng.normal(size=(20, 51))
+    exact = [kendalltau(np.arange(51), draw, method="exact").pvalue for draw in draws]
+    np.testing.assert_allclose(trend(series(draws))["p_value"], exact, atol=0.0021)
+    # Ties, against the share among 4,000 random orders.
+    tied = np.repeat([0.0, 1.0], 27)
+    orders = rng.permuted(np.tile(tied, (4000, 1)), axis=1)
+    first, second = np.triu_indices(54, 1)
+    s = np.abs(np.sign(orders[:, second] - orders[:, first]).sum(axis=1))
+    for order in orders[:20]:
+        expected = (s >= abs(statistic(order))).mean()
+        assert float(trend(series(order))["p_value"]) == pytest.approx(expected, abs=0.03)
+
+
+def test_the_smallest_significant_s_is_the_published_one():
+    """|S| of 18, 20 and 23 at 8, 9 and 10 values (contracts 7.3), and none at 4."""
+    assert [_kendall.smallest_significant(n, 0.05) for n in (4, 8, 9, 10)] == [None, 18, 20, 23]
+
+
+@pytest.mark.parametrize(("s", "verdicts"), [(23, (INCREASING, DECREASING)), (21, (NONE, NONE))])
+def test_the_verdict_changes_at_the_smallest_significant_s(s, verdicts):
+    """At 10 values S = 23 is a trend and S = 21 is not, in either direction."""
+    order = list(range(10))
+    while statistic(order) > s:  # every swap of neighbours takes 2 off S
+        position = next(i for i in range(9) if order[i] < order[i + 1])
+        order[position], order[position + 1] = order[position + 1], order[position]
+    assert statistic(order) == s
+    up, down = trend(series(order)), trend(series(order[::-1]))
+    assert (int(up["verdict"]), int(down["verdict"])) == verdicts
+    assert float(up["p_value"]) == float(down["p_value"])
+
+
+def test_a_ramp_with_noise_gives_its_slope_back():
+    """Over 20,000 lakes the slope is unbiased, and the 95 % interval holds the truth as often as theory says."""
+    rng = np.random.default_rng(5)
+    true = 0.012
+    found = trend(series(1.5 + true * (YEARS - 2015) + rng.normal(0, 0.02, (20_000, 11)), YEARS, units="km2"))
+    assert float(found["slope"].mean()) == pytest.approx(true, abs=0.0001)
+    covered = (found["slope_low"] <= true) & (true <= found["slope_high"])
+    # S is discrete: at 11 values the smallest interval of at least 95 % has 95.95 %.
+    assert float(covered.mean()) == pytest.approx(0.9595, abs=0.005)
+    assert float((found["verdict"] == INCREASING).mean()) > 0.9
+    line = found["intercept"] + found["slope"] * 2020
+    assert float(line.mean()) == pytest.approx(1.56, abs=0.001)
+
+
+def test_an_exact_ramp_is_returned_exactly():
+    """No noise: slope, interval and line are the ramp."""
+    found = trend(series(3.0 - 0.25 * (YEARS - 2015), YEARS))
+    assert [float(found[name]) for name in ("slope", "slope_low", "slope_high")] == pytest.approx([-0.25] * 3)
+    assert float(found["intercept"] + found["slope"] * 2015) == pytest.approx(3.0)
+    assert int(found["verdict"]) == DECREASING
+
+
+def test_slope_and_interval_equal_scipy_s():
+    """Theil-Sen by another hand; the normal interval of scipy is within a rank of the exact one at n = 40."""
+    rng = np.random.default_rng(6)
+    years = np.sort(rng.choice(np.arange(1900, 2026), 40, replace=False))
+    values = rng.normal(size=40) + 0.01 * years
+    found, expected = trend(series(values, years)), theilslopes(values, years)
+    assert float(found["slope"]) == pytest.approx(expected.slope, rel=1e-12)
+    assert float(found["slope_low"]) == pytest.approx(expected.low_slope, abs=5e-4)
+    assert float(found["slope_high"]) == pytest.approx(expected.high_slope, abs=5e-4)
+
+
+def test_one_outlier_moves_it_little():
+    """One corrupted summer shifts a least-squares slope by its own size, this one hardly."""
+    rng = np.random.default_rng(7)
+    clean = 1.5 + 0.01 * (YEARS - 2015) + rng.normal(0, 0.005, 11)
+    damaged = clean.copy()
+    damaged[9] += 5
+    slopes = [float(trend(series(values, YEARS))["slope"]) for values in (clean, damaged)]
+    assert slopes[1] == pytest.approx(slopes[0], abs=0.002)
+    assert abs(np.polyfit(YEARS, damaged, 1)[0] - slopes[0]) > 0.1
+
+
+def test_false_positives_keep_the_level():
+    """Of 2,000 series of 10 independent years without trend at most 5 % (7 % with the luck of the draw) get one."""
+    found = trend(series(np.random.default_rng(8).normal(size=(2000, 10))))
+    rate = float((found["verdict"] >= INCREASING).mean())
+    assert 0.03 <= rate <= 0.07
+
+
+@pytest.mark.parametrize("n", [5, 8, 10, 23])
+def test_an_interval_without_zero_and_a_significant_p_are_the_same(n):
+    """Test and interval rest on the same distribution."""
+    draws = np.random.default_rng(n).normal(size=(300, n)) + np.linspace(0, 2, n)
+    found = trend(series(draws))
+    without_zero = (found["slope_low"] > 0) | (found["slope_high"] < 0)
+    np.testing.assert_array_equal(without_zero, found["p_value"] < 0.05)
+    np.testing.assert_array_equal(without_zero & (n >= 8), found["verdict"] >= INCREASING)
+    assert 0.02 < float(without_zero.mean()) < 1
+
+
+def test_missing_seasons_are_dropped_and_keep_their_years():
+    """NaN gives the same as leaving the years out, and a gap counts as long as it lasts."""
+    rng = np.random.default_rng(9)
+    values = 1.5 + 0.01 * (YEARS - 2015) + rng.normal(0, 0.01, 11)
+    holes = values.copy()
+    holes[[1, 2, 6]] = np.nan
+    kept = ~np.isnan(holes)
+    found = trend(series(holes, YEARS))
+    xr.testing.assert_identical(found, trend(series(values[kept], YEARS[kept])))
+    assert int(found["n"]) == 8
+    assert float(found["slope"]) == pytest.approx(theilslopes(values[kept], YEARS[kept]).slope, rel=1e-12)
+    closed_up = trend(series(values[kept], np.arange(8)))
+    assert float(closed_up["slope"]) > 1.15 * float(found["slope"])
+
+
+def test_the_order_of_years_in_the_array_does_not_matter():
+    """Years are sorted by their coordinate."""
+    values = np.random.default_rng(10).normal(size=(3, 11))
+    shuffled = np.random.default_rng(11).permutation(11)
+    xr.testing.assert_identical(trend(series(values[:, shuffled], YEARS[shuffled])), trend(series(values, YEARS)))
+
+
+@pytest.mark.parametrize("n", range(9))
+def test_few_seasons_say_so(n):
+    """Below 8 the verdict is too few; p needs 4, the interval 5, the slope 2; nothing is 0 in place of missing."""
+    values = np.r_[np.arange(n) * 0.5, np.full(9 - n, np.nan)]
+    found = trend(series(values))
+    assert int(found["n"]) == n
+    assert int(found["verdict"]) == (INCREASING if n >= 8 else TOO_FEW)
+    assert bool(np.isnan(found["slope"])) == bool(np.isnan(found["intercept"])) == (n < 2)
+    assert bool(np.isnan(found["p_value"])) == (n < 4)
+    assert bool(np.isnan(found["slope_low"])) == bool(np.isnan(found["slope_high"])) == (n < 5)
+
+
+def test_a_constant_series_has_no_trend():
+    """All values equal: slope 0, p 1."""
+    found = trend(series(np.full(10, 1.5)))
+    assert (float(found["slope"]), float(found["p_value"]), int(found["verdict"])) == (0, 1, NONE)
+
+
+@pytest.mark.parametrize("chunks", [{"year": 3}, {"track": 2, "lake": 1}, {"track": 1, "lake": 2, "year": 1}])
+def test_any_chunking_and_any_dims_give_the_same(chunks):
+    """numpy and dask, with the year in one chunk or in many, first or last."""
+    values = np.random.default_rng(12).normal(size=(5, 3, 11))
+    values[values > 1.2] = np.nan
+    values[0] = np.nan
+    eager = trend(series(values, YEARS, units="km2"))
+    for order in (("track", "lake", "year"), ("year", "track", "lake")):
+        lazy = trend(series(values, YEARS, units="km2").transpose(*order).chunk(chunks))
+        assert lazy["slope"].chunks is not None
+        assert {name: lazy[name].dtype for name in lazy} == {name: eager[name].dtype for name in eager}
+        xr.testing.assert_identical(lazy.compute(), eager)
+    for track, lake in ((1, 2), (4, 0)):
+        alone = trend(series(values[track, lake], YEARS, units="km2"))
+        xr.testing.assert_identical(eager.isel(track=track, lake=lake), alone)
+
+
+def test_building_the_graph_computes_nothing():
+    """A trend of a lazy series is lazy, and its kernel is not called on a dummy."""
+
+    def unreadable(block):
+        raise AssertionError("a block was computed")
+
+    lazy = series(np.zeros((4, 11)), YEARS).chunk(track=1)
+    lazy = lazy.copy(data=lazy.data.map_blocks(unreadable, dtype=float, meta=np.empty((0, 0))))
+    with dask.config.set(scheduler=never):
+        found = trend(lazy)
+    assert found["verdict"].dtype == np.int8
+
+
+def test_blocks_of_series_do_not_matter(monkeypatch):
+    """Working in pieces to save memory changes no number."""
+    values = np.random.default_rng(13).normal(size=(50, 11))
+    whole = trend(series(values, YEARS))
+    monkeypatch.setattr(sys.modules["cubekit.series.trend"], "_BLOCK", 1)
+    xr.testing.assert_identical(trend(series(values, YEARS)), whole)
+
+
+def test_units_flags_and_another_dim():
+    """Units are per step of the dim, and the codes explain themselves."""
+    found = trend(series(np.arange(11), YEARS, units="km2").rename(year="orbit"), dim="orbit")
+    assert found["slope"].attrs["units"] == found["slope_low"].attrs["units"] == "km2 orbit-1"
+    assert found["verdict"].attrs["flag_meanings"] == "too_few_seasons no_trend_detected increasing decreasing"
+    assert found["verdict"].attrs["flag_values"].tolist() == [0, 1, 2, 3]
+    assert found["intercept"].attrs["units"] == "km2"
+
+
+def test_unusable_series_are_refused():
+    """Each with what is given and what to do."""
+    good = series(np.arange(11), YEARS)
+    cases = {
+        "not 'time'; name the one": (good, "time"),
+        "the series is bool": (good > 3, "year"),
+        "'year' has no coordinate": (good.drop_vars("year"), "year"),
+        "coordinate of datetime64": (good.assign_coords(year=YEARS.astype("datetime64[D]")), "year"),
+        "holds 2016 more than once": (good.assign_coords(year=[2015, 2016, 2016, *range(2017, 2025)]), "year"),
+    }
+    for message, (given, dim) in cases.items():
+        with pytest.raises(ConfigError, match=message):
+            trend(given, dim=dim)
