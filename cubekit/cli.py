@@ -148,7 +148,7 @@ def publish(
 
 def main() -> None:
     """Run the command line."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # without the names that nobody passes
     try:
         app()
     except CubekitError as error:

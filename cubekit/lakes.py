@@ -120,8 +120,8 @@ class Lake:
         if west < left or south < bottom or east > right or north > top:
             reach = LATTICE_PIXELS * self.spacing
             msg = (
-                f"lake {self.id!r}: its AOI of {east - west:.0f} x {north - south:.0f} m does not fit on its lattice of "
-                f"{reach} x {reach} m; make the AOI smaller, move the lattice"
+                f"lake {self.id!r}: its AOI of {east - west:.0f} x {north - south:.0f} m does not fit on its lattice "
+                f"of {reach} x {reach} m; make the AOI smaller, move the lattice"
                 + (" or use a spacing of 30 m" if self.spacing < 30 else "")
             )
             raise LakeError(msg)
@@ -273,11 +273,11 @@ def load(path: str | Path) -> Mapping[str, Lake]:
             msg = f"{path}: lake {name!r} is given twice; every id must be unique"
             raise LakeError(msg)
         _check_geometry(geometry, f"lake {name!r}", degrees=False)
-        geometry = _transform(geometry, to_wgs84)
+        placed = _transform(geometry, to_wgs84)
         if properties.get("role") == "aoi":
-            aois[name] = geometry
+            aois[name] = placed
         else:
-            outlines[name] = (properties, geometry)
+            outlines[name] = (properties, placed)
     if alone := sorted(set(aois) - set(outlines)):
         msg = f"{path}: {', '.join(alone)}: an AOI without an outline; add the lake's shore, a rough one will do"
         raise LakeError(msg)
@@ -343,9 +343,9 @@ def _check_axis_order(geometry: BaseGeometry, what: str) -> None:
     lake, mirrored = box(west, south, east, north), box(south, west, north, east)
     if _HIGH_MOUNTAIN_ASIA.covers(mirrored) and not _HIGH_MOUNTAIN_ASIA.intersects(lake):
         msg = (
-            f"{what}: longitudes {west:.4f} to {east:.4f}, latitudes {south:.4f} to {north:.4f} look swapped, since the "
-            "other way round they lie in High Mountain Asia; GeoJSON is longitude first. If they are right, set the "
-            'property "axis_order_checked": true'
+            f"{what}: longitudes {west:.4f} to {east:.4f}, latitudes {south:.4f} to {north:.4f} look swapped, since "
+            "the other way round they lie in High Mountain Asia; GeoJSON is longitude first. If they are right, set "
+            'the property "axis_order_checked": true'
         )
         raise LakeError(msg)
 

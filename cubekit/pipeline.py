@@ -19,6 +19,7 @@ from scipy.ndimage import binary_erosion
 
 from cubekit import cube, lakes, preprocess, segmentation, series
 from cubekit.config import ComputeOptions, Study
+from cubekit.cube import AppendReport
 from cubekit.errors import ConfigError, CubekitError, NoObservations
 from cubekit.files import replacing
 from cubekit.lakes import Lake
@@ -45,7 +46,7 @@ class SummaryRow(NamedTuple):
     seen
         The most that the track sees of the lake zone; below 1 its areas are lower bounds.
     latest
-        The newest pass whose area is known; NaT where there is none.
+        The newest pass whose area is known.
     area_km2, area_low, area_high
         Its area; NaN where there is none.
     trend
@@ -59,7 +60,7 @@ class SummaryRow(NamedTuple):
     passes: int
     known: int
     seen: float
-    latest: pd.Timestamp
+    latest: pd.Timestamp | None
     area_km2: float
     area_low: float
     area_high: float
@@ -97,7 +98,7 @@ class LakeReport:
     cube: Path
     zarr: Path
     snapshot: str
-    append: cube.AppendReport
+    append: AppendReport
     model: str
     model_hash: str
     preprocessing: str
@@ -426,7 +427,7 @@ def _summary(name: str, lake: LakeReport) -> Iterator[SummaryRow]:
             passes=area.sizes["time"],
             known=len(places),
             seen=float(area["observed_fraction"].max()),
-            latest=pd.NaT if newest is None else pd.Timestamp(newest["time"].values),
+            latest=None if newest is None else pd.Timestamp(newest["time"].item()),
             area_km2=km2,
             area_low=low,
             area_high=high,

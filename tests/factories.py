@@ -1,4 +1,4 @@
-"""Small scenes made on the spot: GeoTIFFs named and tagged as HyP3 and OPERA do, holding values a test can recognise."""
+"""Small scenes made on the spot: GeoTIFFs named and tagged as HyP3 and OPERA do, with values a test recognises."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_opening_is_lazy(root: Path, no_compute) -> None:
 
 def test_nothing_there_is_an_error(tmp_path: Path) -> None:
     """Where there is no cube, the error says how to get one."""
-    with pytest.raises(SourceError, match="there is no cube at .*nowhere; build one"):
+    with pytest.raises(SourceError, match=r"there is no cube at .*nowhere; build one"):
         open_cube(tmp_path / "nowhere")
 
 
@@ -226,7 +226,7 @@ def test_water_is_published_on_the_times_of_its_cube(root: Path, tmp_path: Path)
 def test_model_names_are_checked(root: Path) -> None:
     """A model's name becomes a group's."""
     part = probability(open_cube(root / "tsho_rolpa"))
-    with pytest.raises(ConfigError, match="model name '../evil' is not allowed"):
+    with pytest.raises(ConfigError, match=r"model name '\.\./evil' is not allowed"):
         write_water(root / "tsho_rolpa", "../evil", part)
 
 

@@ -433,7 +433,7 @@ def test_unknown_options_are_refused(tmp_path: Path, tsho_rolpa: Lake, changes: 
     [({"shift": (10, 0)}, "lies off the lattice .*10 m east"), ({"epsg": 32644}, "EPSG:32644.*in another CRS")],
 )
 def test_strict_grid_refuses_with_the_reason(tmp_path: Path, opera_lake: Lake, made: dict, reason: str) -> None:
-    """OPERA's grid is the lattice's: a shifted granule, or one in another zone, is refused; strict_grid=False takes it."""
+    """OPERA's grid is the lattice's: one shifted, or in another zone, is refused; strict_grid=False takes it."""
     if "epsg" in made:  # 32644 coordinates of the same place
         import pyproj
 

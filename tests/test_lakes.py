@@ -58,7 +58,7 @@ def test_catalogue_areas_are_those_published(name: str, area: float, epsg: int) 
 
 
 def test_paper_coordinates_are_kept_and_not_used() -> None:
-    """Table 1 is kept as printed; three of its points lie outside the outlines (Tilicho by 200 m), all centres lie inside."""
+    """Table 1 is kept as printed; three of its points lie outside the outlines (Tilicho by 200 m)."""
     outside = 0
     for lake in catalogue().values():
         latitude, longitude = lake.paper_coordinates

@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cubekit import lakes, plots
+from cubekit.plots.areas import season_middle
 from cubekit.errors import ConfigError, GridMismatch
 from cubekit.series import lake_area, summer_maxima, trend
 
@@ -118,7 +119,7 @@ def test_axes_carry_units_and_the_lake_s_name(area):
     """A figure explains itself."""
     ax = plots.plot_area(area)
     assert (ax.get_title(), ax.get_ylabel(), ax.get_xlabel()) == ("Tsho Rolpa", "area (km²)", "time (UTC)")
-    assert "hollow: less than 90 % of the lake zone observed" in legend(ax)
+    assert "hollow: saw less than 90 % of what its track sees at best" in legend(ax)
     assert "bars: area_low to area_high" in legend(ax)
     assert not any(text.startswith("_") for text in legend(ax))
 
@@ -162,7 +163,7 @@ def test_trends_need_no_maxima(area, trends):
 
 def test_a_winter_season_s_line_stands_at_its_middle(area):
     """A season across new year is drawn where it is, not in the summer before."""
-    found = plots._season_middle(np.array([2019]), xr.Dataset(attrs={"season_start": "12-01", "season_end": "02-29"}))
+    found = season_middle(np.array([2019]), xr.Dataset(attrs={"season_start": "12-01", "season_end": "02-29"}))
     assert str(found[0]) == "2020-01-15"
 
 

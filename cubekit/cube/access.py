@@ -59,8 +59,8 @@ def open_cube(path: str | Path, as_of: str | datetime | date | None = None, *, g
     Returns
     -------
     xarray.Dataset
-        Lazy: one dask chunk a pass. Sorted by time. `vv` and `vh`: float32 gamma0 (time, y, x) in linear power, NaN where
-        there is no data; `mask`: uint8 flags; coordinates along time as in design.md.
+        Lazy: one dask chunk a pass. Sorted by time. `vv` and `vh`: float32 gamma0 (time, y, x) in linear power, NaN
+        where there is no data; `mask`: uint8 flags; along time the coordinates of `schema.TIME_ATTRS`.
 
     Raises
     ------
@@ -160,8 +160,9 @@ def describe(path: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``lake``, ``source``, ``lattice``, ``passes`` (track, then year, to count), ``gaps`` (the three longest pauses of
-        each track: days, and the day they ended), ``megabytes``, ``history`` (snapshots, newest first), ``empty`` (passes without data).
+        ``lake``, ``source``, ``lattice``, ``passes`` (track, then year, to count), ``gaps`` (the three longest pauses
+        of each track: days, and the day they ended), ``megabytes``, ``history`` (snapshots, newest first), ``empty``
+        (passes without data).
     """
     import json
 

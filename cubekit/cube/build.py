@@ -200,50 +200,52 @@ def append(path: str | Path, items: Iterable[pystac.Item], *, strict_grid: bool 
 def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progress | None) -> AppendReport:
     report = AppendReport()
     there: dict[Key, Slot] = {}
-    known_empty: dict[str, Any] = {}
+    known_empty: dict[str, str] = {}
     if store.is_living(path):
         stored = _open(path)
         check_fingerprint(path, stored.attrs, target.attrs)
         there = slots(stored)
         known_empty = json.loads(stored.attrs["empty_passes"])
-    new, changed = [], []
-    for pass_ in passes:
-        slot = there.get(pass_.key)
-        if slot is not None:
-            if scenes_of(pass_, slot) == slot.scenes:
-                report.skipped += 1
-            else:
-                changed.append(pass_)
-        elif known_empty.get(_name(pass_)) == pass_.processed.isoformat():
-            report.empty[_name(pass_)] = "no data on the lattice (known from an earlier run)"
-        else:
-            new.append(pass_)
-    if progress:
-        progress(len(passes) - len(new) - len(changed))
+    told = progress or _silent
+    new, changed = _due(passes, there, known_empty, report)
+    told(len(passes) - len(new) - len(changed))
     for start in range(0, len(new), BATCH):
         batch = new[start : start + BATCH]
         images = _read(batch, target)
         empty = _sort_out(batch, images, report)
-        usable = [
-            (p, image) for p, image in zip(batch, images, strict=True) if isinstance(image, Image) and not image.empty
-        ]
         known_empty |= {_name(pass_): pass_.processed.isoformat() for pass_ in empty}
+        usable = [(p, i) for p, i in zip(batch, images, strict=True) if isinstance(i, Image) and not i.empty]
         if usable or (empty and store.is_living(path)):
             _commit_batch(path, usable, target, known_empty)
         report.added += len(usable)
-        if progress:
-            progress(len(batch))
+        told(len(batch))
     for pass_ in changed:
         _replace(path, pass_, there[pass_.key], target, report)
-        if progress:
-            progress(1)
+        told(1)
     if not store.is_living(path):
-        reasons = {**report.refused, **report.empty}
-        name, reason = next(iter(reasons.items()))
+        name, reason = next(iter({**report.refused, **report.empty}.items()))
         msg = f"none of {len(passes)} passes can be used for {path.name}, so there is no cube: {name}: {reason}"
         raise (GridMismatch if report.refused else NoObservations)(msg)
     logger.info("%s: %s", path, report)
     return report
+
+
+def _due(
+    passes: Sequence[Pass], there: Mapping[Key, Slot], known_empty: Mapping[str, str], report: AppendReport
+) -> tuple[list[Pass], list[Pass]]:
+    """Passes that are new, and those of which other scenes are stored; reports the rest."""
+    new, changed = [], []
+    for pass_ in passes:
+        slot = there.get(pass_.key)
+        if slot is not None and scenes_of(pass_, slot) == slot.scenes:
+            report.skipped += 1
+        elif slot is not None:
+            changed.append(pass_)
+        elif known_empty.get(_name(pass_)) == pass_.processed.isoformat():
+            report.empty[_name(pass_)] = "no data on the lattice (known from an earlier run)"
+        else:
+            new.append(pass_)
+    return new, changed
 
 
 def _read(passes: Sequence[Pass], target: Target) -> list[Image | CubekitError]:
@@ -331,8 +333,8 @@ def _extend(
 ) -> Image | CubekitError:
     """Mosaic new scenes with the stored mosaic, of whose scenes some were not given again.
 
-    Exact where all new scenes lie before, or all after, the stored ones; else the pixels of the stored mosaic would have
-    to be told apart, and the pass is refused.
+    Exact where all new scenes lie before, or all after, the stored ones; else the pixels of the stored mosaic would
+    have to be told apart, and the pass is refused.
     """
     order = sorted(wanted, key=lambda scene: (wanted[scene]["start"], wanted[scene]["granule"]))
     stored_scenes, count = set(slot.scenes), len(slot.scenes)
@@ -357,3 +359,7 @@ def _name(pass_: Pass) -> str:
 def _open(path: Path) -> xr.Dataset:
     opened: xr.Dataset = xr.open_zarr(store.read_store(path), group=store.PASSES, consolidated=False, chunks=None)
     return opened
+
+
+def _silent(count: int) -> None:
+    """Progress that is not shown."""

@@ -63,10 +63,10 @@ def write_water(path: str | Path, model: str, probability: xr.DataArray) -> None
         Name of the model: lower case letters, digits, ``_``, ``.``, ``-``.
     probability
         float32 (time, y, x), 0 to 1, NaN where not observed or not known, on the AOI window or the whole lattice, in
-        memory, with the bool coordinate ``observed``, the coordinates along time of the passes, and the attributes ``model``, ``model_hash``, ``preprocessing`` and,
-        when it isn't 0.5, ``model_threshold``. Passes that are
-        stored already are rewritten, others added. If the attributes differ from those stored, the model or the
-        preprocessing has changed, and what is stored is dropped.
+        memory, with the bool coordinate ``observed``, the coordinates along time of the passes, and the attributes
+        ``model``, ``model_hash``, ``preprocessing`` and, when it isn't 0.5, ``model_threshold``. Passes that are stored
+        already are rewritten, others added. If the attributes differ from those stored, the model or the preprocessing
+        has changed, and what is stored is dropped.
 
     Raises
     ------
@@ -133,8 +133,8 @@ def open_water(path: str | Path, model: str, as_of: str | datetime | date | None
     Returns
     -------
     xarray.Dataset
-        ``probability``: float32 (time, y, x), 0 to 1, NaN where not observed, or where the model could not tell; the bool
-        coordinate ``observed`` tells which. Lazy, sorted by time.
+        ``probability``: float32 (time, y, x), 0 to 1, NaN where not observed, or where the model could not tell; the
+        bool coordinate ``observed`` tells which. Lazy, sorted by time.
 
     Raises
     ------

@@ -171,9 +171,10 @@ def source_attributes(passes: Sequence[Pass]) -> dict[str, Any]:
 def target_of(attrs: Mapping[str, Any], strict_grid: bool | None) -> Target:
     """The target that a cube's attributes describe."""
     if attrs["product_spacing"] != attrs["spacing"]:
+        product, lattice = attrs["product_spacing"], attrs["spacing"]
         msg = (
-            f"the scenes have pixels of {attrs['product_spacing']} m, the lattice of {attrs['lake']} of {attrs['spacing']} m; "
-            f"use the lake's lattice of {attrs['product_spacing']} m: lake.at_spacing({attrs['product_spacing']})"
+            f"the scenes have pixels of {product} m, the lattice of {attrs['lake']} of {lattice} m; "
+            f"use the lake's lattice of {product} m: lake.at_spacing({product})"
         )
         raise GridMismatch(msg)
     left, top = attrs["corner"]

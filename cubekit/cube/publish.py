@@ -41,8 +41,8 @@ def publish(path: str | Path, out: str | Path) -> Path:
     Notes
     -----
     The passes lie in the root group, sorted by time, so that ``xarray.open_zarr(out)`` opens them; each model's
-    probability lies in the group ``water/<model>``, on the same times (NaN where the model has not seen the pass). It is
-    written beside and then swapped: readers see the old one or the new one.
+    probability lies in the group ``water/<model>``, on the same times (NaN where the model has not seen the pass). It
+    is written beside and then swapped: readers see the old one or the new one.
     """
     where, target = store.local(path), store.local(out)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,8 @@ def read_pass(
     if strict_grid and (off := [(s.id, o) for s, o in zip(pass_.scenes, offsets, strict=True) if o != (0.0, 0.0)]):
         name, (east, north) = off[0]
         where = "in another CRS" if np.isnan(east) else f"{east:g} m east and {north:g} m north of it"
-        msg = f"{name} ({_code(pass_.scenes[0])}) lies off the lattice (EPSG:{_epsg(lattice)}), {where}; strict_grid refuses that"
+        there = f"{name} ({_code(pass_.scenes[0])}) lies off the lattice (EPSG:{_epsg(lattice)})"
+        msg = f"{there}, {where}; strict_grid refuses that"
         raise GridMismatch(msg)
     images = [_read_scene(s, lattice, o, polarisations, resampling) for s, o in zip(pass_.scenes, offsets, strict=True)]
     mosaic = images[0]
@@ -206,7 +207,11 @@ def _decode_opera(codes: Array, name: str) -> Array:
 def _stack(
     scene: pystac.Item, assets: Sequence[str], lattice: GeoBox, resampling: str, dtype: np.dtype[Any], fill: Any
 ) -> Array:
-    """Read assets of one scene onto the lattice: the only call of stackstac (contracts 4.1 tells why these arguments)."""
+    """Read assets of one scene onto the lattice: the only call of stackstac.
+
+    It needs to be told everything: it reads only proj:epsg, takes the extent from the bounding box in degrees unless
+    it is given, places pixels by their corners, and gives float64 filled with 0.
+    """
     import dask
     import stackstac
     from rasterio.enums import Resampling

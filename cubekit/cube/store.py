@@ -138,7 +138,8 @@ def read_store(path: Path, as_of: str | datetime | date | None = None) -> Any:
     until = _end(as_of)
     written = [snapshot for snapshot in snapshots if snapshot.time <= until]
     if not written:
-        msg = f"the cube at {path} did not exist on {until:%Y-%m-%dT%H:%M:%SZ}; its first snapshot is of {snapshots[-1].time:%Y-%m-%dT%H:%M:%SZ}"
+        first = f"{snapshots[-1].time:%Y-%m-%dT%H:%M:%SZ}"
+        msg = f"the cube at {path} did not exist on {until:%Y-%m-%dT%H:%M:%SZ}; its first snapshot is of {first}"
         raise NoObservations(msg)
     return repository.readonly_session(snapshot_id=written[0].id).store
 

@@ -40,8 +40,9 @@ def plot_area(
     ----------
     area
         What `lake_area` returns. Points with their intervals; hollow where less of the zone was observed than the
-        maxima's ``min_observed`` (0.9 without maxima) of the most that the track sees; missing passes are not drawn. A thin line joins passes of one
-        track that follow each other without a gap (12 days), never across a missing pass and never across tracks.
+        maxima's ``min_observed`` (0.9 without maxima) of the most that the track sees; missing passes are not drawn. A
+        thin line joins passes of one track that follow each other without a gap (12 days), never across a missing pass
+        and never across tracks.
     ax
         Axes to draw on; by default those of a new figure.
     maxima
@@ -93,7 +94,7 @@ def plot_area(
                 ax,
                 trends.sel(track=track),
                 years,
-                at=_season_middle(years, maxima),
+                at=season_middle(years, maxima),
                 style=style,
                 name=track_title(track),
             )
@@ -254,7 +255,7 @@ def _calendar(passes: xr.Dataset) -> NDArray[np.int64]:
     return np.unique(known.astype("datetime64[Y]").astype(np.int64) + 1970)
 
 
-def _season_middle(years: NDArray[np.int64], maxima: xr.Dataset | None) -> NDArray[np.datetime64]:
+def season_middle(years: NDArray[np.int64], maxima: xr.Dataset | None) -> NDArray[np.datetime64]:
     """Where on the time axis a season of a year stands."""
     attrs = {} if maxima is None else maxima.attrs
     start, end = (str(attrs.get(name, day)) for name, day in zip(("season_start", "season_end"), SEASON, strict=True))

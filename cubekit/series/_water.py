@@ -110,10 +110,10 @@ def measure(
     zone_pixels: int,
     outline_pixels: int,
 ) -> tuple[float, float, float, float, float, float, float]:
-    """Count one pass: wet, shore length, hidden, summed probability, dry, not observed, all in pixels; observed fraction.
+    """Count one pass, in pixels: wet, shore length, hidden, summed probability, dry, not observed; observed fraction.
 
-    Hidden is the part of the outline that may be water for all that is known, outside of the array included. The first four are NaN when less than
-    half of the outline is known, the fifth when none of the zone is.
+    Hidden is the part of the outline that may be water for all that is known, outside of the array included. The first
+    four are NaN when less than half of the outline is known, the fifth when none of the zone is.
     """
     seen = int(np.count_nonzero(zone & observed))
     missing, fraction = float(zone_pixels - seen), seen / zone_pixels
