@@ -14,12 +14,12 @@ from cubekit.series import read_csv
 from cubekit.sources.simulated import read_truth
 
 LAKES = ("tsho_rolpa", "gokyo")
-START, END = date(2019, 1, 1), date(2022, 12, 31)
-SEED = 7
+START, END = date(2016, 1, 1), date(2025, 12, 31)
+ARCHIVE = "seed=7&revisit=36"
 
 
 def demo_study(folder: str | Path) -> Study:
-    """The study of the demonstration: two lakes, two tracks, four years.
+    """The study of the demonstration: two lakes, two tracks, a decade at every third repeat.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def demo_study(folder: str | Path) -> Study:
         {
             "study": {"name": "demonstration", "out": out},
             "lake": [{"id": name} for name in LAKES],
-            "source": {"uri": f"simulated:{out / 'archive'}?seed={SEED}"},
+            "source": {"uri": f"simulated:{out / 'archive'}?{ARCHIVE}"},
             "period": {"start": START, "end": END},
         }
     )
@@ -69,6 +69,7 @@ def against_truth(report: Report) -> pd.DataFrame:
     columns = ["lake", "time", "track", "area_km2", "area_low", "area_high", "area_subpixel_km2", "observed_fraction"]
     areas = read_csv(next(iter(report.lakes.values())).files["areas"])[columns]
     truth = pd.concat([read_truth(report.out / "archive" / name) for name in report.lakes])
+    truth["time"] = truth["time"].dt.tz_localize("UTC")
     table = areas.merge(truth[["lake", "time", "track", "water_km2"]], on=["lake", "time", "track"], how="left")
     table["error_percent"] = 100 * (table["area_km2"] / table["water_km2"] - 1)
     return table

@@ -11,8 +11,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cubekit import lakes, plots
-from cubekit.plots.areas import season_middle
 from cubekit.errors import ConfigError, GridMismatch
+from cubekit.plots.areas import season_middle
 from cubekit.series import lake_area, summer_maxima, trend
 
 YEARS = np.arange(2015, 2026)
