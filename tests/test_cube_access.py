@@ -262,3 +262,11 @@ def test_a_killed_creation_leaves_nothing_in_the_way(tmp_path: Path, tsho_rolpa:
     assert not store.is_living(tmp_path / "cubes" / "tsho_rolpa")
     build_cube(tsho_rolpa, scenes(tmp_path / "archive", tsho_rolpa), tmp_path / "cubes")
     assert not remains.exists()
+
+
+def test_tables_of_areas_keep_their_tracks(root: Path, tsho_rolpa: Lake) -> None:
+    """The index that makes `.sel(track=…)` work on cubes does not swallow the track in a table of areas."""
+    from cubekit.series import lake_area
+
+    area = lake_area(probability(open_cube(root / "tsho_rolpa")).clip(0, 1), tsho_rolpa)
+    assert area.to_dataframe()["track"].tolist() == [121, 121, 12, 121]

@@ -212,8 +212,8 @@ def _stack(
     It needs to be told everything: it reads only proj:epsg, takes the extent from the bounding box in degrees unless
     it is given, places pixels by their corners, and gives float64 filled with 0.
     """
-    import dask
     import stackstac
+    from dask.base import compute
     from rasterio.enums import Resampling
     from rasterio.errors import RasterioError
 
@@ -237,9 +237,10 @@ def _stack(
         errors_as_nodata=(),
     )
     try:
-        # A pass is one task already, on a thread or on a worker: its few blocks are read here, one by one.
-        with dask.config.set(scheduler="synchronous"):
-            return np.asarray(stacked.data[0].compute())
+        # A pass is one task already, on a thread or on a worker: its few blocks are read here, one by one. Not by
+        # dask.config.set, which all threads share: when two of them leave it, it may stay set.
+        (values,) = compute(stacked.data[0], scheduler="synchronous")
+        return np.asarray(values)
     except (RasterioError, RuntimeError, OSError) as error:
         msg = f"{scene.id} can't be read: {str(error).splitlines()[0]}"
         raise SourceError(msg) from error

@@ -195,9 +195,11 @@ def swap(new: Path, target: Path) -> None:
 
 
 def recover(target: Path) -> None:
-    """Undo a swap that was killed half way."""
+    """Undo a swap that was killed half way, or clear away what one left that was killed at its end."""
     old = _old(target)
-    if old.exists() and not target.exists():
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
         old.rename(target)
 
 

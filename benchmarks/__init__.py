@@ -1,0 +1,1 @@
+"""Claims of speed, each measured beside its peer in the same run."""

@@ -1,0 +1,320 @@
+"""Killed at any moment, a cube holds whole passes or isn't there, and the next run ends as an undisturbed one."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import crashing
+import factories
+import numpy as np
+import pytest
+import xarray as xr
+
+from cubekit.cube import build, history, open_cube, open_water, publish, store, write_water
+
+LAKE = crashing.LAKE
+SCRIPT = Path(crashing.__file__)
+FIRST = datetime(2019, 1, 9, 0, 11, 35)  # noqa: DTZ001  a pass of track 121
+PASSES = 40
+
+Signature = dict[tuple[int, int], str]
+"""The scenes that each pass of a cube is made of, by the pass's key."""
+
+
+def stamp(cycle: int, seconds: int = 0) -> str:
+    return f"{FIRST + timedelta(days=12 * cycle, seconds=seconds):%Y%m%dT%H%M%S}"
+
+
+def half(seed: int, *, north: bool) -> np.ndarray:
+    """A burst that sees half of the lattice."""
+    values = factories.pattern((276, 276), seed)
+    values[150:] if north else values[:130]
+    values[slice(150, None) if north else slice(None, 130)] = np.nan
+    return values
+
+
+def write_archives(archive: Path, late: Path) -> None:
+    """What is known at first: 40 passes; and later: five more, three bursts that were missing, two newer processings."""
+    withheld, split = {3, 11, 19, 27, 44}, {5, 13, 21}
+    cycles = [cycle for cycle in range(PASSES + len(withheld)) if cycle not in withheld]
+    for cycle in cycles:
+        values = half(cycle, north=True) if cycle in split else factories.pattern((276, 276), cycle)
+        factories.opera(archive, LAKE, stamp(cycle), values=values, vh=cycle % 2 == 0)
+    for cycle in sorted(withheld):
+        factories.opera(late, LAKE, stamp(cycle), values=factories.pattern((276, 276), cycle))
+    for cycle in sorted(split):
+        south = half(1000 + cycle, north=False)
+        factories.opera(late, LAKE, stamp(cycle, 3), values=south, burst="T121-257649-IW2")
+    for cycle in (8, 30):
+        newer = factories.pattern((276, 276), 2000 + cycle)
+        factories.opera(late, LAKE, stamp(cycle), values=newer, processed="20250101T000000")
+
+
+def signature(cube: xr.Dataset) -> Signature:
+    columns = (cube[name].values.tolist() for name in ("platform", "absolute_orbit", "scenes"))
+    return {(platform, orbit): scenes for platform, orbit, scenes in zip(*columns, strict=True)}
+
+
+def digests(cube: xr.Dataset) -> dict[tuple[int, int, str], str]:
+    """What each pass holds, `ingested` excepted, by its key and scenes."""
+    cube = cube.drop_vars("ingested").load()
+    along = sorted(str(name) for name in cube.coords if cube[name].dims == ("time",))
+    found = {}
+    for row in range(cube.sizes["time"]):
+        one = cube.isel(time=row)
+        text = repr([(name, one[name].item()) for name in along]).encode()
+        pixels = b"".join(np.ascontiguousarray(one[name].values).tobytes() for name in ("vv", "vh", "mask"))
+        key = (int(one["platform"]), int(one["absolute_orbit"]), str(one["scenes"].item()))
+        found[key] = hashlib.sha256(text + pixels).hexdigest()
+    return found
+
+
+@dataclass
+class Undisturbed:
+    """A run that nobody killed.
+
+    Parameters
+    ----------
+    archive, late, cube
+        What it was made of, and what it made.
+    timeline
+        Seconds from its start to each of its steps and to its end.
+    states
+        What the cube held after each of its commits.
+    passes
+        What every version of every pass is.
+    """
+
+    archive: Path
+    late: Path
+    cube: Path
+    timeline: list[float]
+    states: list[Signature]
+    passes: dict[tuple[int, int, str], str]
+
+
+def start(what: str, *paths: Path, dies_after: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, str(SCRIPT), what, str(dies_after), *map(str, paths)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def follow(child: subprocess.Popen[str]) -> Iterator[float]:
+    """Times at which the child says that it starts, that a step is done, and that all is."""
+    assert child.stdout is not None
+    for _ in child.stdout:
+        yield time.monotonic()
+
+
+def measure(what: str, *paths: Path) -> list[float]:
+    """Run it to its end: seconds from the start to each step, and to the end."""
+    with start(what, *paths) as child:
+        times = list(follow(child))
+        assert child.wait() == 0, child.stderr.read()
+    return [moment - times[0] for moment in times]
+
+
+def moments(timeline: Sequence[float], count: int, seed: int) -> list[float]:
+    """Random moments of a run, one in each of `count` equal parts of it; the last part reaches a bit beyond its end."""
+    random = np.random.default_rng(seed)
+    return [(part + random.random()) / count * 1.05 * timeline[-1] for part in range(count)]
+
+
+def kill_at(moment: float, timeline: Sequence[float], what: str, *paths: Path) -> None:
+    """Kill a run at a moment of the undisturbed run's clock: so long after the step that came last before it."""
+    done = bisect.bisect_right(timeline[:-1], moment) - 1
+    with start(what, *paths) as child:
+        seen = 0
+        for _ in follow(child):
+            seen += 1
+            if seen > done:
+                break
+        time.sleep(moment - timeline[done])
+        child.kill()
+        assert child.wait() in {-9, 0}, child.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Undisturbed:
+    """The run that all others must end like."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    archive, late, cube = home / "archive", home / "late", home / "cubes" / LAKE.id
+    write_archives(archive, late)
+    timeline = measure("update", archive, late, cube.parent)
+    snapshots = history(cube)[::-1]
+    states = [signature(open_cube(cube, as_of=snapshot.id)) for snapshot in snapshots]
+    built = next(s for s, state in zip(snapshots, states, strict=True) if len(state) == PASSES)
+    passes = digests(open_cube(cube, as_of=built.id)) | digests(open_cube(cube))
+    return Undisturbed(archive, late, cube, timeline, states, passes)
+
+
+def check_killed(path: Path, whole: Undisturbed) -> int:
+    """What a kill left is what some commit made: its number, 0 for no cube at all."""
+    if not store.is_living(path):
+        return 0
+    cube = open_cube(path)
+    state = signature(cube)
+    commits = history(path)
+    assert len(state) == cube.sizes["time"]  # no key twice
+    assert cube["time"].to_index().is_monotonic_increasing
+    assert state == whole.states[len(commits) - 1]
+    assert digests(cube).items() <= whole.passes.items()
+    assert [one.message for one in commits] == [one.message for one in history(whole.cube)][-len(commits) :]
+    return len(commits)
+
+
+def kill_builds(whole: Undisturbed, home: Path, count: int, seed: int) -> Counter[str]:
+    """Kill runs at random moments and run them again; how often no cube, a part of one, or all of it was there."""
+    hit: Counter[str] = Counter()
+    for number, moment in enumerate(moments(whole.timeline, count, seed)):
+        root = home / str(number)
+        kill_at(moment, whole.timeline, "update", whole.archive, whole.late, root)
+        commits = check_killed(root / LAKE.id, whole)
+        hit["none" if not commits else "all" if commits == len(whole.states) else "part"] += 1
+        crashing.update_all(whole.archive, whole.late, root)
+        again = open_cube(root / LAKE.id)
+        assert signature(again) == whole.states[-1]
+        assert digests(again).items() <= whole.passes.items()
+        xr.testing.assert_identical(again.drop_vars("ingested"), open_cube(whole.cube).drop_vars("ingested"))
+        assert sorted(file.name for file in root.iterdir()) == [f".{LAKE.id}.lock", LAKE.id]
+        shutil.rmtree(root)
+    return hit
+
+
+def test_the_undisturbed_run_is_worth_killing(undisturbed: Undisturbed) -> None:
+    """It makes many commits: passes are added, late ones too, and slots are rewritten."""
+    assert len(undisturbed.states) >= 16
+    assert len(undisturbed.states[0]) == crashing.BATCH
+    assert len(undisturbed.states[-1]) == PASSES + 5
+    assert len(undisturbed.passes) == PASSES + 5 + 3 + 2
+    assert len(undisturbed.timeline) == len(undisturbed.states) + 2
+
+
+@pytest.fixture
+def small_batches(monkeypatch) -> None:
+    monkeypatch.setattr(build, "BATCH", crashing.BATCH)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_killed_builds_end_as_undisturbed_ones(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """Killed in each quarter of its time, a build leaves whole passes, and its rerun ends right."""
+    hit = kill_builds(undisturbed, tmp_path, 4, seed=1)
+    assert hit["part"] >= 2, hit
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_batches")
+def test_many_killed_builds_end_as_undisturbed_ones(undisturbed: Undisturbed, tmp_path: Path, record_property) -> None:
+    """The same with twenty kills."""
+    hit = kill_builds(undisturbed, tmp_path, 20, seed=2)
+    record_property("kills", dict(hit))
+    assert hit["part"] >= 10, hit
+
+
+def test_killed_before_a_cube_gets_its_name(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """A cube appears with its first commit in it: right after, it holds that commit, and no more."""
+    with start("update", undisturbed.archive, undisturbed.late, tmp_path, dies_after=1) as child:
+        assert child.wait() == -9
+    assert check_killed(tmp_path / LAKE.id, undisturbed) == 1
+
+
+@dataclass
+class Published:
+    """A cube that was published before its last passes came, and what it is published as with them."""
+
+    cube: Path
+    old: Path
+    new: Path
+    timeline: list[float]
+
+
+def stand_in(cube: xr.Dataset) -> xr.DataArray:
+    """Something that a model could have made."""
+    values = cube["vv"].load()
+    attrs = {"model": "otsu", "model_hash": "1", "preprocessing": "{}"}
+    return (values * 2).assign_coords(observed=values.notnull()).assign_attrs(attrs)
+
+
+@pytest.fixture(scope="module")
+def published(undisturbed: Undisturbed, tmp_path_factory) -> Published:
+    """Published without the last passes, with all, and how long that took."""
+    home = tmp_path_factory.mktemp("published")
+    cube = home / "cubes" / LAKE.id
+    crashing.update(LAKE, crashing.find_scenes(LAKE, f"folder:{undisturbed.archive}"), cube.parent)
+    write_water(cube, "otsu", stand_in(open_cube(cube).isel(time=slice(0, 30))))
+    old = publish(cube, home / "old.zarr")
+    crashing.append(cube, crashing.find_scenes(LAKE, f"folder:{undisturbed.late}"))
+    new = home / "new" / "a.zarr"
+    shutil.copytree(old, new)
+    return Published(cube, old, new, measure("publish", cube, new))
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two published cubes are the same, file by file."""
+    files = [{p.relative_to(top): p.read_bytes() for p in top.rglob("*") if p.is_file()} for top in (one, other)]
+    return files[0] == files[1]
+
+
+def check_published(target: Path, made: Published) -> str:
+    """What a kill left is the old one or the new one, whole, or none."""
+    if not target.exists():
+        return "none"
+    open_cube(target).load()
+    open_water(target, "otsu").load()
+    which = [name for name, known in (("old", made.old), ("new", made.new)) if same(target, known)]
+    assert len(which) == 1, which
+    return which[0]
+
+
+def check_published_again(target: Path, made: Published) -> None:
+    """The next call ends with the new one, and nothing beside it."""
+    publish(made.cube, target)
+    assert same(target, made.new)
+    assert sorted(file.name for file in target.parent.iterdir()) == [f".{target.name}.lock", target.name]
+
+
+def kill_publishing(made: Published, home: Path, count: int, seed: int) -> Counter[str]:
+    hit: Counter[str] = Counter()
+    for number, moment in enumerate(moments(made.timeline, count, seed)):
+        target = home / str(number) / "a.zarr"
+        shutil.copytree(made.old, target)
+        kill_at(moment, made.timeline, "publish", made.cube, target)
+        hit[check_published(target, made)] += 1
+        check_published_again(target, made)
+        shutil.rmtree(target.parent)
+    return hit
+
+
+def test_a_killed_publish_leaves_the_old_or_the_new(published: Published, tmp_path: Path) -> None:
+    """Killed early and late, the published Zarr is the old or the new one, and the next call ends right."""
+    hit = kill_publishing(published, tmp_path, 2, seed=1)
+    assert hit["old"] >= 1, hit
+
+
+@pytest.mark.slow
+def test_many_killed_publishes_leave_the_old_or_the_new(published: Published, tmp_path: Path, record_property) -> None:
+    """The same with twenty kills."""
+    hit = kill_publishing(published, tmp_path, 20, seed=2)
+    record_property("kills", dict(hit))
+    assert hit["old"] >= 10, hit
+
+
+# Steps of publishing: the passes and the water are written, the old one is set aside, the new one takes its place.
+@pytest.mark.parametrize(("steps", "left"), [(2, "old"), (3, "none"), (4, "new")])
+def test_a_publish_killed_at_its_swap(published: Published, tmp_path: Path, steps: int, left: str) -> None:
+    """Killed just before, between and just after the two renames of its swap."""
+    target = tmp_path / "a.zarr"
+    shutil.copytree(published.old, target)
+    with start("publish", published.cube, target, dies_after=steps) as child:
+        assert child.wait() == -9
+    assert check_published(target, published) == left
+    check_published_again(target, published)
