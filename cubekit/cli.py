@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,6 +183,10 @@ def _progress() -> Iterator[Progress]:
 def _show(report: Report) -> None:
     for name, lake in report.lakes.items():
         out.print(f"{name}: {lake.append}")
+        for reason, count in Counter(lake.append.empty.values()).items():
+            out.print(f"  {count} left out: {reason}")
+        for old, new in lake.append.superseded.items():
+            out.print(f"  {old} left out: {new} is a newer processing of the same scene")
         for granule, reason in lake.append.refused.items():
             err.print(f"  refused {granule}: {reason}", style="yellow", markup=False)
     table = Table(

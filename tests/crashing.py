@@ -14,6 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# What building loads only when it reads: loading is not what shall be killed.
+import rasterio.warp  # noqa: F401
+import stackstac  # noqa: F401
+
 from cubekit.cube import append, build, publish, store, update
 from cubekit.lakes import catalogue
 from cubekit.sources import find_scenes

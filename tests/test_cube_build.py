@@ -158,6 +158,17 @@ def test_newer_processing_replaces_and_older_does_not(tmp_path: Path, opera_lake
     assert str(open_cube(path).processed.values[0]).startswith("2022-01-01T00:00:00")
 
 
+def test_two_processings_given_together_are_one_pass(tmp_path: Path, tsho_rolpa: Lake) -> None:
+    """The newest is written, and the report names the one that was left out for it."""
+    factories.hyp3(tmp_path, tsho_rolpa, DATES[0], identifier="9EE4", processed="2025:09:28 09:40:29")
+    factories.hyp3(tmp_path, tsho_rolpa, DATES[0], identifier="831F", processed="2025:09:28 12:28:21")
+    report = update(tsho_rolpa, scenes(tmp_path, tsho_rolpa), tmp_path / "c")
+    stem = f"S1A_IW_{DATES[0]}_DVP_RTC20_G_gpuned"
+    assert report.added == 1
+    assert report.superseded == {f"{stem}_9EE4": f"{stem}_831F"}
+    assert open_cube(tmp_path / "c" / tsho_rolpa.id).granules.values.tolist() == [f'["{stem}_831F"]']
+
+
 def test_newer_processing_of_one_burst_needs_the_other(tmp_path: Path, opera_lake: Lake) -> None:
     """A newer processing of one of two bursts can't be mosaicked without the other: refused, and taken with it."""
     *_, north, _ = two_bursts(tmp_path, opera_lake)

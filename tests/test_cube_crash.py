@@ -297,15 +297,9 @@ def kill_publishing(made: Published, home: Path, count: int, seed: int) -> Count
     return hit
 
 
-def test_a_killed_publish_leaves_the_old_or_the_new(published: Published, tmp_path: Path) -> None:
-    """Killed early and late, the published Zarr is the old or the new one, and the next call ends right."""
-    hit = kill_publishing(published, tmp_path, 2, seed=1)
-    assert hit["old"] >= 1, hit
-
-
 @pytest.mark.slow
 def test_many_killed_publishes_leave_the_old_or_the_new(published: Published, tmp_path: Path, record_property) -> None:
-    """The same with twenty kills."""
+    """Killed twenty times, the published Zarr is the old or the new one or set aside, and the next call ends right."""
     hit = kill_publishing(published, tmp_path, 20, seed=2)
     record_property("kills", dict(hit))
     assert hit["old"] >= 10, hit

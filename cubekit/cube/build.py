@@ -56,6 +56,8 @@ class AppendReport:
         Passes without any data on the lattice, by name of their products, with the reason.
     refused
         Passes that could not be used, by name of their products, with the reason.
+    superseded
+        Products of which a newer processing was given too, with the name of that.
     """
 
     added: int = 0
@@ -63,6 +65,7 @@ class AppendReport:
     skipped: int = 0
     empty: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    superseded: dict[str, str] = field(default_factory=dict)
 
     @property
     def written(self) -> int:
@@ -130,6 +133,7 @@ def update(
     if not polarisations or not set(polarisations) <= set(POLARISATIONS):
         msg = f"polarisations {list(polarisations)} are not allowed; give one or both of {', '.join(POLARISATIONS)}"
         raise ConfigError(msg)
+    items = list(items)
     passes = group(items)
     if not passes:
         msg = f"no scenes were given for {lake.id}"
@@ -137,7 +141,9 @@ def update(
     attrs = attributes(lake, passes, resampling, polarisations)
     path = store.local(root) / lake.id
     with store.writer(path):
-        return _write(path, passes, target_of(attrs, strict_grid), progress)
+        report = _write(path, passes, target_of(attrs, strict_grid), progress)
+    report.superseded = _superseded(items, passes)
+    return report
 
 
 def build_cube(
@@ -189,12 +195,15 @@ def append(path: str | Path, items: Iterable[pystac.Item], *, strict_grid: bool 
     """
     where = store.local(path)
     stored = _open(where).attrs
+    items = list(items)
     passes = group(items)
     if not passes:
         return AppendReport()
     attrs = {**stored, **source_attributes(passes)}
     with store.writer(where):
-        return _write(where, passes, target_of(attrs, strict_grid), None)
+        report = _write(where, passes, target_of(attrs, strict_grid), None)
+    report.superseded = _superseded(items, passes)
+    return report
 
 
 def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progress | None) -> AppendReport:
@@ -350,6 +359,12 @@ def _extend(
     bands = np.stack([row[name].values for name in target.attrs["polarisations"]])
     stored = Image(bands, row["mask"].values, (float(row["grid_offset_x"]), float(row["grid_offset_y"])))
     return merge(stored, image) if new_last else merge(image, stored)
+
+
+def _superseded(items: Iterable[pystac.Item], passes: Iterable[Pass]) -> dict[str, str]:
+    """Products that lost against a newer processing of the same scene, with the name of that."""
+    kept = {scene.properties["cubekit:scene"]: scene.id for pass_ in passes for scene in pass_.scenes}
+    return {i.id: kept[i.properties["cubekit:scene"]] for i in items if kept[i.properties["cubekit:scene"]] != i.id}
 
 
 def _name(pass_: Pass) -> str:

@@ -134,7 +134,7 @@ def lake_area(probability: xr.DataArray, lake: Lake, *, threshold: float = 0.5) 
     coords = probability.coords.to_dataset()
     kept = coords.drop_vars([name for name in coords.coords if coords[name].dims != ("time",)])
     # xarray leaves indexes out of tables: `to_dataframe` would lose the tracks.
-    kept = kept.drop_indexes([name for name in kept.xindexes if name != "time"])
+    kept = kept.drop_indexes([name for name in kept.xindexes if str(name) != "time"])
     dataset = kept.assign({**variables, "observed_fraction": fraction, "state": state})
     return dataset.assign_attrs(_attrs(probability, lake, threshold, zone_pixels))
 
