@@ -20,7 +20,8 @@ from cubekit.errors import CubekitError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cubekit.pipeline import Progress, Report
+    from cubekit.pipeline import Progress
+    from cubekit.report import Report
 
 app = typer.Typer(
     help="Sentinel-1 glacial-lake cubes: from scenes to lake-area records.",
@@ -96,7 +97,7 @@ def init(
     )
     study_lakes(study)
     path.write_text(study.dump(), encoding="utf-8")
-    out.print(f"wrote {path}; run it with: cubekit run {path}")
+    out.print(f"wrote {path}; run it with: cubekit run {path}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -144,7 +145,7 @@ def publish(
     """Write a cube out as plain Zarr that any tool opens."""
     from cubekit.cube import publish as publish_cube
 
-    out.print(f"published {publish_cube(cube, target)}")
+    out.print(f"published {publish_cube(cube, target)}", markup=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -152,9 +153,13 @@ def main() -> None:
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # without the names that nobody passes
     try:
         app()
-    except CubekitError as error:
-        err.print(f"error: {error}", style="red", soft_wrap=True, markup=False)
+    except (CubekitError, OSError) as error:  # an OSError names its file: a full disk, a folder that isn't there
+        _complain(str(error))
         sys.exit(1)
+
+
+def _complain(text: str) -> None:
+    err.print(f"error: {' '.join(text.splitlines())}", style="red", soft_wrap=True, markup=False)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
@@ -164,20 +169,24 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> N
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Show progress bars while a study runs."""
+    """Show progress bars while a study runs, from its first step on."""
     from rich import progress as bars
 
     count, clock = bars.MofNCompleteColumn(), bars.TimeElapsedColumn()
-    with bars.Progress(bars.TextColumn("{task.description}"), bars.BarColumn(), count, clock, console=err) as shown:
-        tasks: dict[tuple[str, str], bars.TaskID] = {}
+    shown = bars.Progress(bars.TextColumn("{task.description}"), bars.BarColumn(), count, clock, console=err)
+    tasks: dict[tuple[str, str], bars.TaskID] = {}
 
-        def told(lake: str, stage: str, done: int, total: int) -> None:
-            task = tasks.setdefault((lake, stage), bars.TaskID(-1))
-            if task < 0:
-                task = tasks[lake, stage] = shown.add_task(f"{lake}: {stage}")
-            shown.update(task, completed=done, total=total)
+    def told(lake: str, stage: str, done: int, total: int) -> None:
+        shown.start()
+        if (lake, stage) not in tasks:
+            tasks[lake, stage] = shown.add_task(f"{lake}: {stage}")
+        shown.update(tasks[lake, stage], completed=done, total=total)
 
+    try:
         yield told
+    finally:
+        if tasks:
+            shown.stop()
 
 
 def _show(report: Report) -> None:
@@ -188,7 +197,14 @@ def _show(report: Report) -> None:
         for old, new in lake.append.superseded.items():
             out.print(f"  {old} left out: {new} is a newer processing of the same scene")
         for granule, reason in lake.append.refused.items():
-            err.print(f"  refused {granule}: {reason}", style="yellow", markup=False)
+            err.print(f"  refused {granule}: {reason}", style="yellow", soft_wrap=True, markup=False)
+    if report.lakes:
+        _show_areas(report)
+    for name, error in report.failed.items():
+        _complain(f"{name}: {error}")
+
+
+def _show_areas(report: Report) -> None:
     table = Table(
         "lake", "track", "passes", "known", "seen", "latest", "area km2", "bounds km2", "trend km2/yr", "verdict"
     )
@@ -208,9 +224,7 @@ def _show(report: Report) -> None:
             row.verdict,
         )
     out.print(table)
-    for name, error in report.failed.items():
-        err.print(f"error: {name}: {error}", style="red", soft_wrap=True, markup=False)
-    out.print(f"results are in {report.out}")
+    out.print(f"results are in {report.out}", markup=False, soft_wrap=True)
 
 
 def _show_truth(table: pd.DataFrame) -> None:

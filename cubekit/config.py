@@ -66,7 +66,7 @@ class SourceOptions(_Section):
     strict_grid: bool | None = Field(
         None, description="Refuse scenes off the lattice; when left out, only where the source's grid is the lattice."
     )
-    resampling: Literal["nearest", "bilinear", "cubic"] = Field(
+    resampling: Literal["nearest", "bilinear"] = Field(
         "nearest", description="How scenes off the lattice are brought onto it."
     )
 
@@ -146,6 +146,19 @@ class ComputeOptions(_Section):
     workers: int | None = Field(None, ge=1, description="Threads or processes; when left out, one a core.")
     memory: str | None = Field(None, description='Memory of each process, e.g. "4GiB"; for "processes".')
 
+    @field_validator("memory")
+    @classmethod
+    def _bytes(cls, value: str | None) -> str | None:
+        from dask.utils import parse_bytes
+
+        if value is not None:
+            try:
+                parse_bytes(value)
+            except ValueError:
+                msg = f'{value!r} is not an amount of memory; write it as "4GiB"'
+                raise ValueError(msg) from None
+        return value
+
     @field_validator("scheduler")
     @classmethod
     def _known(cls, value: str) -> str:
@@ -184,8 +197,11 @@ class Study(_Section):
         """Read a study from a TOML file."""
         try:
             document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            msg = f"{path} can't be read as TOML: {error}"
+        except OSError as error:
+            msg = f"{path} can't be read ({error.strerror}); give a study, `cubekit init` writes one"
+            raise ConfigError(msg) from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            msg = f"{path} is not TOML: {error}; `cubekit init` writes a study to start from"
             raise ConfigError(msg) from error
         return cls.parse(document, str(path))
 
@@ -224,7 +240,7 @@ def _toml(value: Any) -> str:
 def _fault(fault: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"{where} is not a key of a study"
+        return f"{where} is not a key of a study; `cubekit init` writes one with all of them"
     text = str(fault["msg"]).removeprefix("Value error, ")
     given = "" if fault["type"] in {"missing", "value_error"} else f" (given: {fault['input']!r})"
     return f"{where}: {text[0].lower()}{text[1:]}{given}"

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from cubekit.config import Study
-from cubekit.pipeline import Progress, Report, run
+from cubekit.pipeline import Progress, run
+from cubekit.report import Report
 from cubekit.series import read_csv
 from cubekit.sources.simulated import read_truth
 

@@ -193,7 +193,10 @@ class Lake:
 
     def at_spacing(self, spacing: int) -> Lake:
         """The same lake on its lattice of another spacing, 20 or 30 m."""
-        return self if spacing == self.spacing else replace(self, spacing=spacing, corner=None)
+        if spacing == self.spacing:
+            return self
+        here = {} if self.corner is None else {self.spacing: self.corner}
+        return replace(self, spacing=spacing, corner=None, corners={**self.corners, **here})
 
     @cached_property
     def _aoi_bounds(self) -> tuple[float, float, float, float]:
@@ -292,7 +295,10 @@ def _lake(name: str, properties: dict[str, Any], outline: BaseGeometry, aoi: Bas
     _check_geometry(outline, f"outline of lake {name!r}")
     if not properties.get("axis_order_checked", False):
         _check_axis_order(outline, f"outline of lake {name!r}")
-    epsg = int(properties.get("epsg") or _utm(outline))
+    epsg, spacing = properties.get("epsg") or _utm(outline), properties.get("spacing", 20)
+    if not isinstance(epsg, int) or not isinstance(spacing, int):
+        msg = f"lake {name!r}: epsg {epsg!r} and spacing {spacing!r} must be whole numbers, e.g. 32645 and 20"
+        raise LakeError(msg)
     _check_crs(epsg, name)
     if aoi is None:
         to_lattice, back = _transformer(epsg), _transformer(epsg, inverse=True)
@@ -306,7 +312,7 @@ def _lake(name: str, properties: dict[str, Any], outline: BaseGeometry, aoi: Bas
         outline=outline,  # type: ignore[arg-type]  # checked above
         aoi=aoi,  # type: ignore[arg-type]  # checked in Lake
         epsg=epsg,
-        spacing=int(properties.get("spacing", 20)),
+        spacing=spacing,
         altitude=properties.get("altitude"),
         paper_coordinates=None if printed is None else (float(printed[0]), float(printed[1])),
         corners=corners,

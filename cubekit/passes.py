@@ -202,19 +202,23 @@ def group(items: Iterable[pystac.Item]) -> list[Pass]:
     Raises
     ------
     SourceError
-        When scenes of one pass disagree on their relative orbit or direction.
+        When scenes of one pass disagree on their relative orbit or direction, or when it can't be told which of two
+        products of one scene is the newer.
 
     Notes
     -----
-    Two products are processings of the same scene when they agree in ``cubekit:scene`` (burst and sensing start for
-    OPERA; platform, start time and polarisation for HyP3). Of those the one with the newest ``processing:datetime``
-    stays; a tie goes to the last name, so that the order of the input does not matter. Scenes are then taken by start,
-    which is also the order in which a pass is mosaicked.
+    Two products are processings of the same scene when they agree in ``cubekit:scene`` (platform, orbit, and the
+    burst for OPERA or start time and polarisation for HyP3). Of those the one with the newest ``processing:datetime``
+    stays, whatever the order of the input. Scenes are then taken by start, which is also the order in which a pass is
+    mosaicked.
     """
     newest: dict[str, pystac.Item] = {}
     for item in items:
         scene = str(item.properties["cubekit:scene"])
         known = newest.get(scene)
+        if known is not None and known.id != item.id and _processing(item) == _processing(known):
+            msg = f"{known.id} and {item.id} are the same scene, and neither tells that it is the newer; remove one"
+            raise SourceError(msg)
         if known is None or _processing(item) > _processing(known):
             newest[scene] = item
     grouped: dict[tuple[str, int], list[pystac.Item]] = {}
@@ -240,7 +244,7 @@ def _pass(platform: str, orbit: int, scenes: Sequence[pystac.Item]) -> Pass:
         track=tracks.pop(),
         direction=directions.pop(),
         time=_time(ordered[0]),
-        processed=max(_processing(scene)[0] for scene in ordered),
+        processed=max(_processing(scene) for scene in ordered),
         scenes=ordered,
     )
 
@@ -252,6 +256,5 @@ def _time(item: pystac.Item) -> datetime:
     return item.datetime
 
 
-def _processing(item: pystac.Item) -> tuple[datetime, str]:
-    stamp = datetime.fromisoformat(str(item.properties["processing:datetime"]))
-    return stamp, item.id
+def _processing(item: pystac.Item) -> datetime:
+    return datetime.fromisoformat(str(item.properties["processing:datetime"]))

@@ -7,22 +7,19 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import dask
 import numpy as np
-import pandas as pd
 import xarray as xr
 from scipy.ndimage import binary_erosion
 
 from cubekit import cube, lakes, preprocess, segmentation, series
 from cubekit.config import ComputeOptions, Study
-from cubekit.cube import AppendReport
-from cubekit.errors import ConfigError, CubekitError, NoObservations
-from cubekit.files import replacing
+from cubekit.errors import ConfigError, CubeConflict, CubekitError, NoObservations, SourceError
 from cubekit.lakes import Lake
+from cubekit.report import LakeReport, Report, write_results
 from cubekit.sources import find_scenes
 
 logger = logging.getLogger(__name__)
@@ -33,39 +30,8 @@ BATCH = 64
 CALM_METRES = 60.0
 """How far from the outline water is taken to be open, where looks are measured."""
 
-
-class SummaryRow(NamedTuple):
-    """One lake and track of the table that a run ends with.
-
-    Parameters
-    ----------
-    lake, track
-        Which.
-    passes, known
-        All passes, and those whose area is known.
-    seen
-        The most that the track sees of the lake zone; below 1 its areas are lower bounds.
-    latest
-        The newest pass whose area is known.
-    area_km2, area_low, area_high
-        Its area; NaN where there is none.
-    trend
-        Slope of the summer maxima and its 95 % interval, km2 per year, as text.
-    verdict
-        What the trend's test says.
-    """
-
-    lake: str
-    track: int
-    passes: int
-    known: int
-    seen: float
-    latest: pd.Timestamp | None
-    area_km2: float
-    area_low: float
-    area_high: float
-    trend: str
-    verdict: str
+ANSWER_SECONDS = 10
+"""How long a Dask scheduler may take to answer."""
 
 
 class Progress(Protocol):
@@ -73,66 +39,6 @@ class Progress(Protocol):
 
     def __call__(self, lake: str, stage: str, done: int, total: int) -> None:
         """`done` of `total` steps of a stage are done."""
-
-
-@dataclass
-class LakeReport:
-    """What a run made of one lake.
-
-    Parameters
-    ----------
-    cube, zarr
-        Paths of the living cube and the published Zarr.
-    snapshot
-        Of the cube, when the results were made.
-    append
-        What became of the passes.
-    model, model_hash, preprocessing
-        What the areas were made with.
-    area, maxima, trends
-        Results, in memory.
-    files
-        Further paths.
-    """
-
-    cube: Path
-    zarr: Path
-    snapshot: str
-    append: AppendReport
-    model: str
-    model_hash: str
-    preprocessing: str
-    area: xr.Dataset
-    maxima: xr.Dataset
-    trends: xr.Dataset
-    files: dict[str, Path] = field(default_factory=dict)
-
-
-@dataclass
-class Report:
-    """What a run made.
-
-    Parameters
-    ----------
-    out
-        The study's folder.
-    lakes
-        Results by lake id.
-    failed
-        Errors by lake id: one lake that fails does not end the others.
-    """
-
-    out: Path
-    lakes: dict[str, LakeReport] = field(default_factory=dict)
-    failed: dict[str, CubekitError] = field(default_factory=dict)
-
-    def rows(self) -> list[SummaryRow]:
-        """The summary, one row a lake and track."""
-        return [row for name, lake in self.lakes.items() for row in _summary(name, lake)]
-
-    def table(self) -> pd.DataFrame:
-        """The summary as a table, with the columns of `SummaryRow`."""
-        return pd.DataFrame(self.rows(), columns=list(SummaryRow._fields))
 
 
 def run(study: Study, scheduler: str | None = None, *, progress: Progress | None = None) -> Report:
@@ -155,24 +61,37 @@ def run(study: Study, scheduler: str | None = None, *, progress: Progress | None
     Raises
     ------
     ConfigError
-        When a lake isn't known, or the scheduler can't be used.
+        When a lake isn't known, the folder can't be made, or the scheduler can't be used.
+    ModelError, MissingExtra
+        When the model's file is not one, before anything is built.
 
     Notes
     -----
+    What ends one lake is in ``Report.failed``; the others go on, and its rows of an earlier run stay in the tables.
+
     Writes below ``study.out``: cubes/<source>/<lake> (living), zarr/<source>/<lake>.zarr (published),
     series/<source>/{areas,maxima,trends}.csv, outlines/<source>/<lake>.geojson, figures/<source>/<lake>_*.png,
-    study.toml and provenance.json. Killed at any moment, the next run goes on; one with nothing new changes no file.
+    study.toml and provenance.json. Killed at any moment, the next run goes on; one with nothing new, or in which every
+    lake fails, changes no file.
     """
     chosen = study_lakes(study)
+    if study.model.path != "otsu":
+        segmentation.read_card(study.model.path)
     report = Report(study.study.out)
+    try:
+        report.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{report.out} can't be made ({error.strerror}); give another folder as study.out"
+        raise ConfigError(msg) from error
     with _compute_on(study, scheduler):
         for name, lake in chosen.items():
             try:
                 report.lakes[name] = _run_lake(study, lake, progress or _silent)
-            except CubekitError as error:
-                logger.warning("%s: %s", name, error)
+            except Exception as error:
+                # One lake that fails, for whatever reason, must not take the others' results with it.
+                logger.info("%s: %s", name, error, exc_info=not isinstance(error, CubekitError))
                 report.failed[name] = error
-    _export(study, report)
+    write_results(study, report)
     return report
 
 
@@ -203,10 +122,12 @@ def _run_lake(study: Study, lake: Lake, progress: Progress) -> LakeReport:
     options, period = study.source, study.period
     progress(lake.id, "search", 0, 1)
     items = list(find_scenes(lake, options.uri, period.start, period.end))
+    tracks = {int(item.properties["sat:relative_orbit"]) for item in items}
     if options.tracks:
         items = [item for item in items if item.properties["sat:relative_orbit"] in options.tracks]
     if not items:
-        msg = f"no scene of {lake.id} on the tracks {', '.join(map(str, options.tracks))} in {options.uri}"
+        wanted, there = (", ".join(map(str, sorted(given))) for given in (options.tracks, tracks))
+        msg = f"no scene of {lake.id} on the tracks {wanted} in {options.uri}; it has {there}: change source.tracks"
         raise NoObservations(msg)
     progress(lake.id, "search", 1, 1)
     lake = lake.at_spacing(int(items[0].properties["cubekit:spacing"]))
@@ -229,9 +150,14 @@ def _run_lake(study: Study, lake: Lake, progress: Progress) -> LakeReport:
         strict_grid=options.strict_grid,
         progress=built,
     )
+    if len(appended.refused) == total:
+        granule, reason = next(iter(appended.refused.items()))
+        msg = f"none of {total} passes in {options.uri} can be used, and the cube is as it was: {granule}: {reason}"
+        raise SourceError(msg)
     model = _segment(study, lake, path, progress)
     progress(lake.id, "measure", 0, 1)
-    water = _of_study(cube.open_water(path, model), study)
+    snapshot = cube.history(path)[0].id
+    water = _of_study(cube.open_water(path, model, as_of=snapshot), study)
     area, maxima, trends = _measure(study, lake, water)
     progress(lake.id, "measure", 1, 1)
     progress(lake.id, "publish", 0, 1)
@@ -240,7 +166,7 @@ def _run_lake(study: Study, lake: Lake, progress: Progress) -> LakeReport:
     result = LakeReport(
         cube=path,
         zarr=zarr,
-        snapshot=cube.history(path)[0].id,
+        snapshot=snapshot,
         append=appended,
         model=model,
         model_hash=water.attrs["model_hash"],
@@ -255,7 +181,8 @@ def _run_lake(study: Study, lake: Lake, progress: Progress) -> LakeReport:
 
 def _segment(study: Study, lake: Lake, path: Path, progress: Progress) -> str:
     """Bring the stored probabilities of a lake up to date; gives the model's name."""
-    passes = cube.open_cube(path)
+    # One snapshot from here on: another process may write meanwhile.
+    passes = cube.open_cube(path, as_of=cube.history(path)[0].id)
     options = study.preprocess
     prepared = preprocess.prepare(
         passes,
@@ -270,13 +197,19 @@ def _segment(study: Study, lake: Lake, path: Path, progress: Progress) -> str:
     probability = segmentation.segment(image, study.model.path, lake=lake, engine=study.model.engine)
     probability.attrs["preprocessing"] = _chain(image, lake)
     name = str(probability.attrs["model"])
-    pending = cube.pending_water(path, name, probability.attrs["model_hash"], probability.attrs["preprocessing"])
+    made_by = (name, str(probability.attrs["model_hash"]), str(probability.attrs["preprocessing"]))
+    pending = cube.pending_water(path, passes, *made_by)
     places = np.flatnonzero(pending)
     progress(lake.id, "segment", len(pending) - len(places), len(pending))
     for start in range(0, len(places), BATCH):
         batch = probability.isel(time=places[start : start + BATCH]).compute()
         cube.write_water(path, name, batch)
         progress(lake.id, "segment", len(pending) - len(places) + start + len(batch), len(pending))
+    if len(places) and cube.pending_water(path, passes, *made_by).any():
+        msg = (
+            f"another process has changed {path} or its water meanwhile; run again, each study into an `out` of its own"
+        )
+        raise CubeConflict(msg)
     return name
 
 
@@ -326,13 +259,15 @@ def _of_study(water: xr.Dataset, study: Study) -> xr.Dataset:
     return chosen
 
 
-def _measure(study: Study, lake: Lake, water: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset, xr.Dataset]:
+def _measure(study: Study, lake: Lake, water: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset | None, xr.Dataset | None]:
     options = study.season
     probability = water["probability"].assign_attrs(water.attrs)
     area = series.lake_area(probability, lake, threshold=float(water.attrs["threshold"])).compute()
-    maxima = series.summer_maxima(area, season=(options.start, options.end), min_observed=options.min_observed)
-    trends = series.trend(maxima["maximum"])
-    return area, maxima, trends
+    try:
+        maxima = series.summer_maxima(area, season=(options.start, options.end), min_observed=options.min_observed)
+    except NoObservations:  # no pass lies in the season: the areas are still known
+        return area, None, None
+    return area, maxima, series.trend(maxima["maximum"])
 
 
 def _draw(study: Study, lake: Lake, result: LakeReport, water: xr.Dataset, source: str) -> None:
@@ -356,86 +291,6 @@ def _draw(study: Study, lake: Lake, result: LakeReport, water: xr.Dataset, sourc
         result.files["latest figure"] = figures / f"{lake.id}_latest.png"
 
 
-def _export(study: Study, report: Report) -> None:
-    out = study.study.out
-    with replacing(out / "study.toml") as temporary:
-        temporary.write_text(study.dump(), encoding="utf-8")
-    by_source: dict[str, dict[str, LakeReport]] = {}
-    for name, lake in report.lakes.items():
-        by_source.setdefault(lake.cube.parent.name, {})[name] = lake
-    for source, results in by_source.items():
-        folder = out / "series" / source
-        series.write_csv({name: lake.area for name, lake in results.items()}, folder / "areas.csv")
-        _write_table({name: lake.maxima for name, lake in results.items()}, folder / "maxima.csv")
-        _write_table({name: lake.trends for name, lake in results.items()}, folder / "trends.csv")
-        for lake in results.values():
-            lake.files |= {name: folder / f"{name}.csv" for name in ("areas", "maxima", "trends")}
-    if report.lakes:
-        with replacing(out / "provenance.json") as temporary:
-            temporary.write_text(json.dumps(_provenance(study, report), indent=2, sort_keys=True) + "\n")
-
-
-def _write_table(datasets: Mapping[str, xr.Dataset], path: Path) -> None:
-    tables = [data.reset_coords(drop=True).to_dataframe().reset_index().assign(lake=n) for n, data in datasets.items()]
-    table = pd.concat(tables)
-    if "verdict" in table:
-        table["verdict"] = [series.VERDICTS[int(code)] for code in table["verdict"]]
-    columns = ["lake", *(name for name in table.columns if name != "lake")]
-    with replacing(path) as temporary:
-        table[columns].to_csv(temporary, index=False, date_format="%Y-%m-%dT%H:%M:%SZ")
-
-
-def _provenance(study: Study, report: Report) -> dict[str, Any]:
-    from cubekit import __version__
-
-    return {
-        "cubekit": __version__,
-        "study_sha256": hashlib.sha256(study.dump().encode()).hexdigest(),
-        "lakes": {
-            name: {
-                "cube": str(lake.cube),
-                "snapshot": lake.snapshot,
-                "model": lake.model,
-                "model_hash": lake.model_hash,
-                "preprocessing": json.loads(lake.preprocessing),
-                "passes": int(lake.area.sizes["time"]),
-            }
-            for name, lake in report.lakes.items()
-        },
-        "failed": {name: str(error) for name, error in report.failed.items()},
-    }
-
-
-def _summary(name: str, lake: LakeReport) -> Iterator[SummaryRow]:
-    for track in np.unique(lake.area["track"].values).tolist():
-        area = lake.area.isel(time=np.flatnonzero(lake.area["track"].values == track))
-        places = np.flatnonzero(area["area_km2"].notnull().values)
-        newest = area.isel(time=places[-1]) if len(places) else None
-        km2, low, high = (
-            np.nan if newest is None else float(newest[which]) for which in ("area_km2", "area_low", "area_high")
-        )
-        trend, verdict = "not known", "no summer pass"
-        if track in lake.trends["track"].values:
-            one = lake.trends.sel(track=track)
-            verdict = series.VERDICTS[int(one["verdict"])].replace("_", " ")
-            if np.isfinite(float(one["slope"])):
-                slope, least, most = (float(one[part]) for part in ("slope", "slope_low", "slope_high"))
-                trend = f"{slope:+.4f} ({least:+.4f} to {most:+.4f})"
-        yield SummaryRow(
-            lake=name,
-            track=track,
-            passes=area.sizes["time"],
-            known=len(places),
-            seen=float(area["observed_fraction"].max()),
-            latest=None if newest is None else pd.Timestamp(newest["time"].item()),
-            area_km2=km2,
-            area_low=low,
-            area_high=high,
-            trend=trend,
-            verdict=verdict,
-        )
-
-
 @contextmanager
 def _compute_on(study: Study, scheduler: str | None) -> Iterator[None]:
     """Set dask's scheduler for a run."""
@@ -457,9 +312,11 @@ def _compute_on(study: Study, scheduler: str | None) -> Iterator[None]:
             yield
         return
     try:
-        client = Client(options.scheduler, timeout=10)
+        client = Client(options.scheduler, timeout=ANSWER_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
-        msg = f"no Dask scheduler answers at {options.scheduler}: {error}"
+        msg = (
+            f"no Dask scheduler answers at {options.scheduler}: {error}; start one there, or give threads or processes"
+        )
         raise ConfigError(msg) from error
     with client:
         yield

@@ -96,3 +96,10 @@ def opera(
     if vh:
         paths.append(write_raster(folder / f"{stem}_VH.tif", values / 5, affine, code, float("nan"), **tags))
     return [*paths, write_raster(folder / f"{stem}_mask.tif", mask, affine, code, 255, **tags)]
+
+
+def dark_lake(lake: Lake, seed: int, *, looks: float = 6.0, water: float = 0.004, land: float = 0.16) -> np.ndarray:
+    """A calm lake in bright land, with speckle: what a segmenter finds, on the raster of `grid`."""
+    calm = np.pad(lake.outline_mask.values, 10)
+    speckle = np.random.default_rng(seed).gamma(looks, 1 / looks, calm.shape)
+    return (np.where(calm, water, land) * speckle).astype("float32")

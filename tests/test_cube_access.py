@@ -24,7 +24,7 @@ from cubekit.cube import (
     water_models,
     write_water,
 )
-from cubekit.errors import ConfigError, SourceError
+from cubekit.errors import ConfigError, CubeConflict, GridMismatch, SourceError
 from cubekit.lakes import Lake
 from cubekit.sources import find_scenes
 
@@ -132,25 +132,48 @@ def test_published_zarr_is_sharded_and_consolidated(root: Path, tmp_path: Path) 
 
 
 def test_publishing_again_writes_only_what_is_new(root: Path, tmp_path: Path, tsho_rolpa: Lake) -> None:
-    """Nothing new, nothing written; a new pass, a new Zarr in the old one's place."""
-    target = publish(root / "tsho_rolpa", tmp_path / "a.zarr")
-    inode = target.stat().st_ino
+    """Nothing new, nothing written; a new pass, a new Zarr behind the same name, and the last but one stays."""
+    target = publish(root / "tsho_rolpa", tmp_path / "zarr" / "a.zarr")
+    first = target.resolve()
     publish(root / "tsho_rolpa", target)
-    assert target.stat().st_ino == inode
-    factories.hyp3(tmp_path / "more", tsho_rolpa, "20210814T001137")
+    assert target.resolve() == first
+    for day, kept in (("20210814T001137", 2), ("20210826T001138", 2)):
+        factories.hyp3(tmp_path / day, tsho_rolpa, day)
+        append(root / "tsho_rolpa", scenes(tmp_path / day, tsho_rolpa))
+        publish(root / "tsho_rolpa", target)
+        assert len([path for path in target.parent.iterdir() if path.is_dir() and not path.is_symlink()]) == kept
+    assert xr.open_zarr(target).sizes["time"] == 6
+    assert not first.exists()
+
+
+def test_what_is_open_does_not_change_under_its_reader(root: Path, tmp_path: Path, tsho_rolpa: Lake) -> None:
+    """A published cube that is open, lazily, keeps its passes when an earlier one is published behind its back."""
+    target = publish(root / "tsho_rolpa", tmp_path / "a.zarr")
+    opened, expected = open_cube(target), open_cube(root / "tsho_rolpa").vv.values
+    factories.hyp3(tmp_path / "more", tsho_rolpa, "20210627T001134")
     append(root / "tsho_rolpa", scenes(tmp_path / "more", tsho_rolpa))
     publish(root / "tsho_rolpa", target)
-    assert xr.open_zarr(target).sizes["time"] == 5
-    assert [path.name for path in tmp_path.iterdir() if "a.zarr" in path.name and path.suffix != ".lock"] == ["a.zarr"]
+    assert open_cube(target).sizes["time"] == 5
+    np.testing.assert_array_equal(opened.vv.values, expected)
 
 
-def test_a_swap_killed_half_way_is_mended(root: Path, tmp_path: Path) -> None:
-    """Killed between the two renames, the old Zarr comes back with the next call."""
+def test_publishing_over_something_else_is_refused(root: Path, tmp_path: Path) -> None:
+    """What cubekit did not publish, it does not replace."""
+    (tmp_path / "mine.zarr").mkdir()
+    with pytest.raises(CubeConflict, match=r"mine\.zarr exists and was not published by cubekit"):
+        publish(root / "tsho_rolpa", tmp_path / "mine.zarr")
+
+
+def test_killed_while_publishing_leaves_the_old_one(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """Killed before the link moves, readers see the old one; the next call ends it."""
     target = publish(root / "tsho_rolpa", tmp_path / "a.zarr")
-    target.rename(tmp_path / ".a.zarr.old")
-    publish(root / "tsho_rolpa", target)
-    assert xr.open_zarr(target).sizes["time"] == 4
-    assert not (tmp_path / ".a.zarr.old").exists()
+    remember(root / "tsho_rolpa", {"note": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "point", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            publish(root / "tsho_rolpa", target)
+    assert "note" not in xr.open_zarr(target).attrs
+    assert xr.open_zarr(publish(root / "tsho_rolpa", target)).attrs["note"] == 1
 
 
 def test_published_zarr_has_no_history(root: Path, tmp_path: Path) -> None:
@@ -172,11 +195,11 @@ def test_water_is_kept_pass_by_pass(root: Path, tmp_path: Path, tsho_rolpa: Lake
     """What a model has seen is stored on the lattice and no longer pending; what is new is pending."""
     path = root / "tsho_rolpa"
     cube = open_cube(path)
-    assert pending_water(path, "otsu", "1", "{}").all()
+    assert pending_water(path, open_cube(path), "otsu", "1", "{}").all()
     write_water(path, "otsu", probability(cube.isel(time=[0, 2])))
-    assert pending_water(path, "otsu", "1", "{}").tolist() == [False, True, False, True]
+    assert pending_water(path, open_cube(path), "otsu", "1", "{}").tolist() == [False, True, False, True]
     write_water(path, "otsu", probability(cube.isel(time=[1, 2, 3])))
-    assert not pending_water(path, "otsu", "1", "{}").any()
+    assert not pending_water(path, open_cube(path), "otsu", "1", "{}").any()
     water = open_water(path, "otsu")
     assert water.probability.shape == cube.vv.shape
     inside = water.probability.isel(y=slice(50, 150), x=slice(60, 200))
@@ -191,11 +214,11 @@ def test_a_changed_pass_is_pending_again(root: Path, tmp_path: Path, tsho_rolpa:
     write_water(path, "otsu", probability(open_cube(path)))
     factories.hyp3(tmp_path / "newer", tsho_rolpa, DATES[0], identifier="BBBB", processed="2025:01:01 00:00:00")
     append(path, scenes(tmp_path / "newer", tsho_rolpa))
-    assert pending_water(path, "otsu", "1", "{}").tolist() == [False, True, False, False]
+    assert pending_water(path, open_cube(path), "otsu", "1", "{}").tolist() == [False, True, False, False]
     published = open_water(publish(path, tmp_path / "a.zarr"), "otsu")
     assert published.probability.notnull().any(("y", "x")).values.tolist() == [True, False, True, True]
     write_water(path, "otsu", probability(open_cube(path).isel(time=[1])))
-    assert not pending_water(path, "otsu", "1", "{}").any()
+    assert not pending_water(path, open_cube(path), "otsu", "1", "{}").any()
     assert open_water(path, "otsu").sizes["time"] == 4
 
 
@@ -204,7 +227,7 @@ def test_another_model_or_preprocessing_starts_anew(root: Path, changed: tuple[s
     """Probabilities of another model or preprocessing never stand beside each other."""
     path = root / "tsho_rolpa"
     write_water(path, "otsu", probability(open_cube(path)))
-    assert pending_water(path, "otsu", *changed).all()
+    assert pending_water(path, open_cube(path), "otsu", *changed).all()
     write_water(
         path, "otsu", probability(open_cube(path).isel(time=[3]), model_hash=changed[0], preprocessing=changed[1])
     )
@@ -223,6 +246,40 @@ def test_water_is_published_on_the_times_of_its_cube(root: Path, tmp_path: Path)
     assert seen.values.tolist() == [False, True, True, False]
 
 
+def test_water_off_the_lattice_is_refused(root: Path) -> None:
+    """A probability that lies elsewhere is not stored as nothing."""
+    shifted = probability(open_cube(root / "tsho_rolpa"))
+    shifted = shifted.assign_coords(y=shifted.y + 10)
+    with pytest.raises(GridMismatch, match="y is not on the lattice of tsho_rolpa"):
+        write_water(root / "tsho_rolpa", "otsu", shifted)
+
+
+def test_a_slow_writer_does_not_bring_back_what_was_replaced(root: Path, tmp_path: Path, tsho_rolpa: Lake) -> None:
+    """What was made of scenes that have been replaced meanwhile is not stored, and not served."""
+    path = root / "tsho_rolpa"
+    old = probability(open_cube(path))
+    write_water(path, "otsu", old)
+    factories.hyp3(tmp_path / "newer", tsho_rolpa, DATES[0], identifier="BBBB", processed="2025:01:01 00:00:00")
+    append(path, scenes(tmp_path / "newer", tsho_rolpa))
+    assert open_water(path, "otsu").sizes["time"] == 3
+    write_water(path, "otsu", old)
+    assert open_water(path, "otsu").sizes["time"] == 3
+    write_water(path, "otsu", probability(open_cube(path).isel(time=[1])))
+    assert open_water(path, "otsu").sizes["time"] == 4
+
+
+def test_a_link_has_the_lock_of_its_cube(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """Reached through a link, a cube is the same cube."""
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
+    link = tmp_path / "link"
+    link.symlink_to(root / "tsho_rolpa")
+    with (
+        store.writer(store.local(root / "tsho_rolpa")),
+        pytest.raises(CubeConflict, match="another process is writing"),
+    ):
+        remember(link, {"a": 1})
+
+
 def test_model_names_are_checked(root: Path) -> None:
     """A model's name becomes a group's."""
     part = probability(open_cube(root / "tsho_rolpa"))
@@ -236,9 +293,11 @@ def test_water_of_an_unknown_model_is_an_error(root: Path) -> None:
         open_water(root / "tsho_rolpa", "unet")
 
 
-def test_what_was_measured_is_remembered(root: Path) -> None:
-    """Attributes are kept in a commit, beside those that were there."""
+def test_what_was_measured_is_remembered(root: Path, tmp_path: Path, tsho_rolpa: Lake) -> None:
+    """Attributes are kept in a commit, beside those that were there, and no append takes them away."""
     remember(root / "tsho_rolpa", {"looks_measured_vv": 9.5})
+    factories.hyp3(tmp_path / "more", tsho_rolpa, "20210814T001137")
+    append(root / "tsho_rolpa", scenes(tmp_path / "more", tsho_rolpa))
     attrs = open_cube(root / "tsho_rolpa").attrs
     assert (attrs["looks_measured_vv"], attrs["lake"]) == (9.5, "tsho_rolpa")
 

@@ -248,6 +248,82 @@ def test_masks_of_both_archives_are_decoded(tmp_path: Path, tsho_rolpa: Lake, op
     assert np.isfinite(cube.vv[0].values[30:50]).all()
 
 
+def test_what_the_map_did_not_test_is_not_observed(tmp_path: Path, tsho_rolpa: Lake, opera_lake: Lake) -> None:
+    """HyP3's 0 and OPERA's 255 say that nothing is known of layover there: data or not, it counts as not observed."""
+    bits = np.where(np.arange(276) < 100, 0, 1).astype("uint8") * np.ones((276, 1), "uint8")
+    factories.hyp3(tmp_path / "hyp3", tsho_rolpa, DATES[0], ls_map=bits)
+    codes = np.where(bits == 0, NO_DATA, CLEAR).astype("uint8")
+    factories.opera(tmp_path / "opera", opera_lake, DATES[0], mask=codes)
+    for name, lake in (("hyp3", tsho_rolpa), ("opera", opera_lake)):
+        cube = build_cube(lake, scenes(tmp_path / name, lake), tmp_path / f"c-{name}")
+        np.testing.assert_array_equal(observed(cube, "vv")[0].values, lattice_part(bits) == 1)
+
+
+@pytest.mark.parametrize("late", ["mask", "VH"])
+def test_a_layer_that_comes_late_is_taken_in(tmp_path: Path, opera_lake: Lake, late: str) -> None:
+    """A mask or a polarisation that was not there yet makes the pass anew; one that has gone takes nothing away."""
+    codes = np.full((276, 276), LAYOVER, "uint8")
+    files = factories.opera(tmp_path / "archive", opera_lake, DATES[0], vh=True, mask=codes)
+    (file,) = [file for file in files if file.name.endswith(f"_{late}.tif")]
+    file.rename(tmp_path / file.name)
+    path = tmp_path / "cubes" / opera_lake.id
+    build_cube(opera_lake, scenes(tmp_path / "archive", opera_lake), path.parent)
+    (tmp_path / file.name).rename(file)
+    assert append(path, scenes(tmp_path / "archive", opera_lake)).replaced == 1
+    file.unlink()
+    assert append(path, scenes(tmp_path / "archive", opera_lake)).skipped == 1
+    cube = open_cube(path)
+    assert (cube.mask.values == LAYOVER).all()
+    assert np.isfinite(cube.vh.values).all()
+
+
+def test_a_burst_without_a_polarisation_does_not_take_it_from_the_next(tmp_path: Path, opera_lake: Lake) -> None:
+    """Where the first burst has VV only, and the second both, both come from the second."""
+    factories.opera(tmp_path, opera_lake, "20210721T001135", burst="T121-257648-IW2")
+    factories.opera(tmp_path, opera_lake, "20210721T001138", burst="T121-257649-IW2", vh=True)
+    cube = build_cube(opera_lake, scenes(tmp_path, opera_lake), tmp_path / "c")
+    expected = lattice_part(factories.pattern((276, 276), 1138))
+    np.testing.assert_array_equal(cube.vv[0].values, expected)
+    np.testing.assert_array_equal(cube.vh[0].values, expected / 5)
+
+
+def test_late_burst_off_the_lattice_keeps_its_offset(tmp_path: Path, tsho_rolpa: Lake) -> None:
+    """An offset that is no binary number ends the same, in time or late."""
+    for name, time in (("a", "20210721T001135"), ("b", "20210721T001200")):
+        factories.hyp3(tmp_path / name, tsho_rolpa, time, shift=(3.3, -1.1))
+    path = tmp_path / "c" / tsho_rolpa.id
+    build_cube(tsho_rolpa, scenes(tmp_path / "a", tsho_rolpa), path.parent)
+    assert append(path, scenes(tmp_path / "b", tsho_rolpa)).replaced == 1
+    assert float(open_cube(path).grid_offset_x[0]) == pytest.approx(3.3)
+
+
+def test_undeclared_nodata_is_never_mixed_into_a_shore(tmp_path: Path, tsho_rolpa: Lake) -> None:
+    """HyP3's 0 that a crop no longer declares is not interpolated: no value comes out that is in no file."""
+    values = np.full((276, 276), 0.2, "float32")
+    values[:, 100:150] = 0
+    path = factories.hyp3(tmp_path, tsho_rolpa, DATES[0], values=values, shift=(7, 0))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.nodata = None
+    cube = build_cube(tsho_rolpa, scenes(tmp_path, tsho_rolpa), tmp_path / "c", resampling="bilinear")
+    found = cube.vv[0].values
+    assert set(np.unique(found[np.isfinite(found)])) == {np.float32(0.2)}
+
+
+def test_other_looks_are_another_cube(tmp_path: Path, opera_lake: Lake) -> None:
+    """The looks that a product tells are part of what a cube holds."""
+    for number, looks in enumerate(("6", "6", "3")):
+        for file in factories.opera(tmp_path / f"{number}", opera_lake, DATES[number]):
+            with rasterio.open(file, "r+") as dataset:
+                dataset.update_tags(CUBEKIT_LOOKS=looks)
+    path = tmp_path / "c" / opera_lake.id
+    cube = build_cube(opera_lake, scenes(tmp_path / "0", opera_lake), path.parent)
+    assert cube.vv.attrs["looks"] == 6.0
+    assert append(path, scenes(tmp_path / "1", opera_lake)).added == 1
+    other = scenes(tmp_path / "2", opera_lake)
+    with pytest.raises(CubeConflict, match=r"looks: stored 6\.0, requested 3\.0"):
+        append(path, other)
+
+
 def test_the_mask_comes_from_the_burst_of_the_pixel(tmp_path: Path, opera_lake: Lake) -> None:
     """Where the first burst has no data, value and mask are the second's."""
     north, south = (factories.pattern((276, 276), seed) for seed in (1, 2))
@@ -441,7 +517,10 @@ def test_unknown_options_are_refused(tmp_path: Path, tsho_rolpa: Lake, changes: 
 
 @pytest.mark.parametrize(
     ("made", "reason"),
-    [({"shift": (10, 0)}, "lies off the lattice .*10 m east"), ({"epsg": 32644}, "EPSG:32644.*in another CRS")],
+    [
+        ({"shift": (10, 0)}, "lies off the lattice .*10 m east.*strict_grid = false resamples"),
+        ({"epsg": 32644}, "EPSG:32644.*in another CRS"),
+    ],
 )
 def test_strict_grid_refuses_with_the_reason(tmp_path: Path, opera_lake: Lake, made: dict, reason: str) -> None:
     """OPERA's grid is the lattice's: one shifted, or in another zone, is refused; strict_grid=False takes it."""

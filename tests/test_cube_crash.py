@@ -138,11 +138,9 @@ def kill_at(moment: float, timeline: Sequence[float], what: str, *paths: Path) -
     """Kill a run at a moment of the undisturbed run's clock: so long after the step that came last before it."""
     done = bisect.bisect_right(timeline[:-1], moment) - 1
     with start(what, *paths) as child:
-        seen = 0
-        for _ in follow(child):
-            seen += 1
-            if seen > done:
-                break
+        told = follow(child)
+        for _ in range(done + 1):
+            next(told, None)
         time.sleep(moment - timeline[done])
         child.kill()
         assert child.wait() in {-9, 0}, child.stderr.read()

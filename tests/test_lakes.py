@@ -85,6 +85,14 @@ def test_masks_lie_on_the_lattice(tsho_rolpa: Lake) -> None:
     assert bool((tsho_rolpa.zone_mask | ~tsho_rolpa.outline_mask).all())
 
 
+def test_changing_the_spacing_and_back_is_the_same_lake(tsho_rolpa: Lake) -> None:
+    """A lattice that was moved stays where it is."""
+    from dataclasses import replace
+
+    moved = replace(tsho_rolpa, corner=(446340.0, 3084740.0))
+    assert moved.at_spacing(30).at_spacing(20).corner == moved.corner
+
+
 def test_wkt_round_trips(tsho_rolpa: Lake) -> None:
     """The AOI as WKT is the AOI."""
     assert shapely.from_wkt(tsho_rolpa.wkt).equals(tsho_rolpa.aoi)
@@ -126,6 +134,7 @@ BAD = {
     "id": (feature(SQUARE, id="My Pond"), "'My Pond' is not snake case"),
     "no id": ({"type": "Feature", "properties": {}, "geometry": mapping(SQUARE)}, "no 'id'"),
     "spacing": (feature(SQUARE, spacing=25), "spacing 25 m is not one of"),
+    "epsg": (feature(SQUARE, epsg="EPSG:32645"), "epsg 'EPSG:32645' and spacing 20 must be whole numbers"),
     "degrees": (feature(SQUARE, epsg=4326), "EPSG:4326 is not a projected system in metres"),
     "only an AOI": (feature(SQUARE, role="aoi"), "an AOI without an outline"),
     "geometry": ({"type": "Feature", "properties": {"id": "pond"}, "geometry": None}, "can't be read as GeoJSON"),

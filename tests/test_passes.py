@@ -147,6 +147,13 @@ def test_newest_processing_wins_whatever_the_order() -> None:
         assert only.processed == datetime(2024, 6, 1, tzinfo=UTC)
 
 
+def test_equal_processings_of_one_scene_are_refused() -> None:
+    """When neither is the newer, neither is chosen."""
+    twins = [item(name, "20200101T000000", 1, **{"cubekit:scene": "s"}) for name in ("a", "b")]
+    with pytest.raises(SourceError, match="a and b are the same scene, and neither tells"):
+        group(twins)
+
+
 def test_contradicting_scenes_are_refused() -> None:
     """Scenes of one orbit on two tracks can't be right."""
     items = [item("a", "20200101T000000", 1), item("b", "20200101T000003", 1, **{"sat:relative_orbit": 12})]

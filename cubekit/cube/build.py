@@ -102,7 +102,7 @@ def update(
     polarisations
         What the cube holds, of what the products have; one that a product lacks is NaN and takes no space.
     resampling
-        For the values of scenes that lie off the lattice: ``nearest``, ``bilinear`` or ``cubic``.
+        For the values of scenes that lie off the lattice: ``nearest`` or ``bilinear``.
     strict_grid
         Refuse scenes that lie off the lattice. By default for OPERA, whose grid is the lattice's.
     progress
@@ -194,13 +194,13 @@ def append(path: str | Path, items: Iterable[pystac.Item], *, strict_grid: bool 
         is unchanged then.
     """
     where = store.local(path)
-    stored = _open(where).attrs
     items = list(items)
     passes = group(items)
+    store.open_repository(where)
     if not passes:
         return AppendReport()
-    attrs = {**stored, **source_attributes(passes)}
     with store.writer(where):
+        attrs = {**_open(where).attrs, **source_attributes(passes)}
         report = _write(where, passes, target_of(attrs, strict_grid), None)
     report.superseded = _superseded(items, passes)
     return report
@@ -222,7 +222,7 @@ def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progres
         batch = new[start : start + BATCH]
         images = _read(batch, target)
         empty = _sort_out(batch, images, report)
-        known_empty |= {_name(pass_): pass_.processed.isoformat() for pass_ in empty}
+        known_empty |= {_name(pass_): _version(pass_) for pass_ in empty}
         usable = [(p, i) for p, i in zip(batch, images, strict=True) if isinstance(i, Image) and not i.empty]
         if usable or (empty and store.is_living(path)):
             _commit_batch(path, usable, target, known_empty)
@@ -250,7 +250,7 @@ def _due(
             report.skipped += 1
         elif slot is not None:
             changed.append(pass_)
-        elif known_empty.get(_name(pass_)) == pass_.processed.isoformat():
+        elif known_empty.get(_name(pass_)) == _version(pass_):
             report.empty[_name(pass_)] = "no data on the lattice (known from an earlier run)"
         else:
             new.append(pass_)
@@ -305,9 +305,11 @@ def _commit_batch(
         return
 
     def fill(zarr_store: Any) -> None:
+        group_ = zarr.open_group(zarr_store, path=store.PASSES, mode="r+")
+        kept = group_.attrs.asdict()
         if usable:
             rows(usable, target).to_zarr(zarr_store, group=store.PASSES, append_dim="time", consolidated=False)
-        zarr.open_group(zarr_store, path=store.PASSES, mode="r+").attrs.update(attrs)
+        group_.attrs.put(kept | attrs)  # xarray has put the rows' own in their place
 
     store.commit(path, fill, message)
 
@@ -318,7 +320,7 @@ def _replace(path: Path, pass_: Pass, slot: Slot, target: Target, report: Append
     wanted = scenes_of(pass_, slot)
     fresh = [scene for scene in given if slot.scenes.get(scene) != wanted[scene]]
     image: Image | CubekitError
-    if set(wanted) == set(given) and all(given[scene].id == wanted[scene]["granule"] for scene in given):
+    if set(wanted) == set(given) and scenes_of(pass_) == wanted:
         (image,) = _read([pass_], target)
     else:
         image = _extend(path, pass_, slot, wanted, fresh, target)
@@ -365,6 +367,12 @@ def _superseded(items: Iterable[pystac.Item], passes: Iterable[Pass]) -> dict[st
     """Products that lost against a newer processing of the same scene, with the name of that."""
     kept = {scene.properties["cubekit:scene"]: scene.id for pass_ in passes for scene in pass_.scenes}
     return {i.id: kept[i.properties["cubekit:scene"]] for i in items if kept[i.properties["cubekit:scene"]] != i.id}
+
+
+def _version(pass_: Pass) -> str:
+    """What of a pass was there: another processing or another layer makes another one."""
+    layers = sorted({layer for scene in pass_.scenes for layer in scene.assets})
+    return f"{pass_.processed.isoformat()} {' '.join(layers)}"
 
 
 def _name(pass_: Pass) -> str:

@@ -15,7 +15,7 @@ import zarr
 from cubekit.cube import store
 from cubekit.cube.access import open_cube
 from cubekit.cube.schema import encoding
-from cubekit.errors import ConfigError
+from cubekit.errors import ConfigError, GridMismatch
 
 _KEYS = ("time", "track", "absolute_orbit", "platform", "orbit_direction", "granules", "scenes", "processed")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -23,14 +23,16 @@ _SAME = ("model_hash", "preprocessing", "threshold")
 
 
 def pending_water(
-    path: str | Path, model: str, model_hash: str, preprocessing: str
+    path: str | Path, passes: xr.Dataset, model: str, model_hash: str, preprocessing: str
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which passes of a cube a model has not seen as they are now.
+    """Which passes a model has not seen as they are.
 
     Parameters
     ----------
     path
         The living cube.
+    passes
+        Of that cube, from `open_cube`.
     model
         Name of the model, as in the group ``water/<model>``.
     model_hash, preprocessing
@@ -39,17 +41,16 @@ def pending_water(
     Returns
     -------
     numpy.ndarray
-        bool, in the order of `open_cube`.
+        bool, in the order of `passes`.
     """
-    cube = open_cube(path)
-    pending = np.ones(cube.sizes["time"], dtype=bool)
+    pending = np.ones(passes.sizes["time"], dtype=bool)
     if model not in water_models(path):
         return pending
     water = open_water(path, model)
     if (water.attrs.get("model_hash"), water.attrs.get("preprocessing")) != (model_hash, preprocessing):
         return pending
     seen = {(p, o): scenes for p, o, scenes in _rows(water)}
-    return np.array([seen.get((p, o)) != scenes for p, o, scenes in _rows(cube)], dtype=bool)
+    return np.array([seen.get((p, o)) != scenes for p, o, scenes in _rows(passes)], dtype=bool)
 
 
 def write_water(path: str | Path, model: str, probability: xr.DataArray) -> None:
@@ -65,13 +66,16 @@ def write_water(path: str | Path, model: str, probability: xr.DataArray) -> None
         float32 (time, y, x), 0 to 1, NaN where not observed or not known, on the AOI window or the whole lattice, in
         memory, with the bool coordinate ``observed``, the coordinates along time of the passes, and the attributes
         ``model``, ``model_hash``, ``preprocessing`` and, when it isn't 0.5, ``model_threshold``. Passes that are stored
-        already are rewritten, others added. If the attributes differ from those stored, the model or the preprocessing
-        has changed, and what is stored is dropped.
+        already are rewritten, others added; those that the cube holds no longer, or with other scenes by now, are left
+        out: they were seen as they no longer are. If the attributes differ from those stored, the model or the
+        preprocessing has changed, and what is stored is dropped.
 
     Raises
     ------
     ConfigError
         When the name is not allowed.
+    GridMismatch
+        When the pixels are not those of the cube's lattice.
     CubeConflict
         When another process is writing to the cube.
     """
@@ -95,6 +99,16 @@ def _fill(where: Path, target: Any, model: str, probability: xr.DataArray) -> No
     rows = probability.drop_attrs().to_dataset(name="probability").reset_coords("observed")
     rows = rows.drop_indexes("track", errors="ignore")
     rows = rows.drop_vars([name for name in rows.coords if name not in {*_KEYS, "y", "x"}])
+    for axis in ("y", "x"):
+        if not np.isin(rows[axis], cube[axis]).all():
+            msg = (
+                f"the probability's {axis} is not on the lattice of {cube.attrs['lake']}; give what segment made of it"
+            )
+            raise GridMismatch(msg)
+    current = set(_rows(cube))
+    rows = rows.isel(time=[place for place, row in enumerate(_rows(rows)) if row in current])
+    if not rows.sizes["time"]:
+        return
     rows = rows.reindex(y=cube["y"], x=cube["x"], fill_value={"probability": np.float32("nan"), "observed": False})
     rows["probability"].attrs = {"long_name": "probability of water", "units": "1", "grid_mapping": "spatial_ref"}
     rows["observed"].attrs = {"long_name": "observed, neither layover nor shadow", "grid_mapping": "spatial_ref"}
@@ -134,20 +148,26 @@ def open_water(path: str | Path, model: str, as_of: str | datetime | date | None
     -------
     xarray.Dataset
         ``probability``: float32 (time, y, x), 0 to 1, NaN where not observed, or where the model could not tell; the
-        bool coordinate ``observed`` tells which. Lazy, sorted by time.
+        bool coordinate ``observed`` tells which. Lazy, sorted by time. Passes that the model has seen as they are.
 
     Raises
     ------
     SourceError
         When the cube has nothing of this model.
     """
-    return open_cube(path, as_of, group=f"water/{model}").set_coords("observed")
+    where = store.local(path)
+    water = open_cube(where, as_of, group=f"water/{model}").set_coords("observed")
+    if store.is_published(where):
+        return water
+    # A pass that was rewritten since the model saw it is one that it has not seen.
+    current = set(_rows(open_cube(where, as_of)))
+    return water.isel(time=[place for place, row in enumerate(_rows(water)) if row in current])
 
 
-def water_models(path: str | Path) -> list[str]:
+def water_models(path: str | Path, as_of: str | datetime | date | None = None) -> list[str]:
     """Names of the models whose probability a cube holds."""
     where = store.local(path)
-    source = str(where) if store.is_published(where) else store.read_store(where)
+    source = str(where) if store.is_published(where) else store.read_store(where, as_of)
     try:
         return sorted(zarr.open_group(source, path="water", mode="r").group_keys())
     except FileNotFoundError:

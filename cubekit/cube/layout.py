@@ -32,6 +32,7 @@ _FINGERPRINT = (
     "corner",
     "source",
     "speckle_filter",
+    "looks",
     "polarisations",
     "resampling",
 )
@@ -47,12 +48,16 @@ class Target:
     strict: bool
 
 
+Scenes = dict[str, dict[str, Any]]
+"""Scenes of a pass: granule, start, processing time and layers of each."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """A stored pass: where it is, and the scenes it was made of."""
 
     index: int
-    scenes: dict[str, dict[str, str]]
+    scenes: Scenes
 
 
 def rows(usable: Sequence[tuple[Pass, Image]], target: Target, scenes: Mapping[str, Any] | None = None) -> xr.Dataset:
@@ -72,7 +77,8 @@ def rows(usable: Sequence[tuple[Pass, Image]], target: Target, scenes: Mapping[s
 
     def stamp(time: datetime | str) -> Any:
         time = datetime.fromisoformat(time) if isinstance(time, str) else time
-        seconds = np.datetime64(time.astimezone(UTC).replace(tzinfo=None), "s")
+        utc = time if time.tzinfo is None else time.astimezone(UTC)
+        seconds = np.datetime64(utc.replace(tzinfo=None), "s")
         return np.asarray(seconds).astype("datetime64[ns]")[()]
 
     columns: dict[str, Any] = {
@@ -106,16 +112,19 @@ def _grid(lattice: GeoBox) -> dict[Any, xr.DataArray]:
     return dict(xr_coords(lattice, crs_coord_name="spatial_ref"))
 
 
-def scenes_of(pass_: Pass, slot: Slot | None = None) -> dict[str, dict[str, str]]:
-    """The scenes a pass is to be made of: those given and those stored, the newest processing of each."""
+def scenes_of(pass_: Pass, slot: Slot | None = None) -> Scenes:
+    """The scenes a pass is to be made of: those given and those stored, the newest processing of each.
+
+    Of one processing the one with more layers: a mask that was not there yet may come later.
+    """
     scenes = dict(slot.scenes) if slot else {}
     for item in pass_.scenes:
-        name = str(item.properties["cubekit:scene"])
+        name, layers = str(item.properties["cubekit:scene"]), sorted(item.assets)
         processed = str(item.properties["processing:datetime"])
         known = scenes.get(name)
-        if known is None or (processed, item.id) > (known["processed"], known["granule"]):
+        if known is None or (processed, len(layers)) > (known["processed"], len(known["layers"])):
             start = item.datetime.isoformat() if item.datetime else ""
-            scenes[name] = {"granule": item.id, "start": start, "processed": processed}
+            scenes[name] = {"granule": item.id, "start": start, "processed": processed, "layers": layers}
     return scenes
 
 
@@ -154,17 +163,14 @@ def source_attributes(passes: Sequence[Pass]) -> dict[str, Any]:
     """What all scenes of a cube must agree on."""
     attrs: dict[str, Any] = {}
     scenes = [scene for pass_ in passes for scene in pass_.scenes]
-    for name in ("source", "speckle_filter", "spacing"):
-        values = sorted({scene.properties[f"cubekit:{name}"] for scene in scenes})
+    for name in ("source", "speckle_filter", "spacing", "looks"):
+        values = sorted({scene.properties.get(f"cubekit:{name}") for scene in scenes}, key=str)
         if len(values) > 1:
             one = ", ".join(f"{value!r}" for value in values)
             msg = f"the scenes differ in their {name}: {one}; a cube holds one, so give them one at a time"
             raise CubeConflict(msg)
         attrs[name] = values[0]
     spacing = attrs.pop("spacing")
-    looks = {scene.properties.get("cubekit:looks") for scene in scenes}
-    if len(looks) == 1 and None not in looks:
-        attrs["looks"] = looks.pop()
     return attrs | {"product_spacing": spacing}
 
 
@@ -190,7 +196,7 @@ def check_fingerprint(path: Path, stored: Mapping[str, Any], requested: Mapping[
     """Refuse passes of another kind than those stored, naming every field that differs."""
     differing = [
         f"{name}: stored {stored.get(name)!r}, requested {requested.get(name)!r}"
-        for name in (*_FINGERPRINT, "looks")
+        for name in _FINGERPRINT
         if stored.get(name) != requested.get(name)
     ]
     if differing:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
@@ -37,45 +36,49 @@ def publish(path: str | Path, out: str | Path) -> Path:
     ------
     SourceError
         When there is no living cube.
+    CubeConflict
+        When there is something else at `out`, or another process is publishing.
 
     Notes
     -----
     The passes lie in the root group, sorted by time, so that ``xarray.open_zarr(out)`` opens them; each model's
-    probability lies in the group ``water/<model>``, on the same times (NaN where the model has not seen the pass). It
-    is written beside and then swapped: readers see the old one or the new one.
+    probability lies in the group ``water/<model>``, on the same times (NaN where the model has not seen the pass).
+
+    `out` is a link to a folder ``.<name>.<snapshot>`` beside it, which is written whole and never touched again; the
+    last but one stays for those who still read it. `open_cube` follows the link when it opens, so that what is open
+    does not change under its reader; with plain xarray, open ``Path(out).resolve()`` where that may happen.
     """
-    where, target = store.local(path), store.local(out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with store.writer(target):
-        store.recover(target)
+    where, link = store.local(path), store.local(Path(out).parent) / Path(out).name
+    store.open_repository(where)  # what is no cube is refused before anything is made
+    with store.writer(link):
         snapshot = store.history(where)[0].id
-        if store.is_published(target) and _snapshot(target) == snapshot:
-            return target
-        beside = target.with_name(f".{target.name}.new")
-        shutil.rmtree(beside, ignore_errors=True)  # a killed writer's
-        cube = open_cube(where, as_of=snapshot)
-        cube.attrs |= {"snapshot": snapshot, "history": f"published from snapshot {snapshot}"}
-        _write(cube, beside, None)
-        for model in water_models(where):
-            water = open_water(where, model, as_of=snapshot)
-            _write(_on_times(water, cube), beside, f"water/{model}")
-        _consolidate(beside)
-        store.swap(beside, target)
-    return target
+        target = link.with_name(f".{link.name}.{snapshot}")
+        previous = link.resolve()
+        if not store.is_published(target):
+            beside = link.with_name(f".{link.name}.new")
+            shutil.rmtree(beside, ignore_errors=True)  # a killed writer's
+            _write_all(where, snapshot, beside)
+            beside.rename(target)
+        if previous != target:
+            store.point(link, target)
+            for old in link.parent.glob(f".{link.name}.*"):
+                if old.is_dir() and old not in {target, previous}:
+                    shutil.rmtree(old, ignore_errors=True)
+    return link
 
 
-def _snapshot(target: Path) -> Any:
-    import zarr
-
-    return zarr.open_group(str(target), mode="r").attrs.get("snapshot")
+def _write_all(where: Path, snapshot: str, target: Path) -> None:
+    cube = open_cube(where, as_of=snapshot)
+    cube.attrs |= {"snapshot": snapshot, "history": f"published from snapshot {snapshot}"}
+    _write(cube, target, None)
+    for model in water_models(where, as_of=snapshot):
+        _write(_on_times(open_water(where, model, as_of=snapshot), cube), target, f"water/{model}")
+    _consolidate(target)
 
 
 def _on_times(water: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
-    """A model's passes on all times of the cube: a child's times must be its parent's.
-
-    A pass whose scenes have changed since the model saw it is NaN, as one it has not seen.
-    """
-    keys = ("platform", "absolute_orbit", "scenes")
+    """A model's passes on all times of the cube: a child's times must be its parent's."""
+    keys = ("platform", "absolute_orbit")
     have = {key: i for i, key in enumerate(zip(*(water[k].values.tolist() for k in keys), strict=True))}
     rows = [have.get(key, -1) for key in zip(*(cube[k].values.tolist() for k in keys), strict=True)]
     filled = xr.DataArray(rows, dims="time") >= 0

@@ -16,8 +16,8 @@ from cubekit.cube.schema import BOTH, CLEAR, LAYOVER, NO_DATA, NO_MAP, POLARISAT
 from cubekit.errors import GridMismatch, SourceError
 from cubekit.passes import Pass
 
-RESAMPLINGS = ("nearest", "bilinear", "cubic")
-"""How the values of scenes that lie off the lattice may be resampled. Masks are always nearest."""
+RESAMPLINGS = ("nearest", "bilinear")
+"""How the values of scenes that lie off the lattice may be resampled (cubic makes negative power). Masks: nearest."""
 
 # HyP3's layover and shadow map is a bit field: 1 tested, 2 and 8 slopes, 4 in layover, 16 in shadow; 0 not tested.
 _HYP3_LAYOVER, _HYP3_SHADOW = 4, 16
@@ -74,8 +74,8 @@ def read_pass(
     polarisations
         What to read, in this order; one that a scene lacks is NaN.
     resampling
-        For the values of scenes that lie off the lattice: ``nearest`` (default), ``bilinear`` or ``cubic``. Scenes on
-        the lattice are copied bit for bit whatever is given.
+        For the values of scenes that lie off the lattice: ``nearest`` (default) or ``bilinear``. Scenes on the
+        lattice are copied bit for bit whatever is given.
     strict_grid
         Refuse scenes that lie off the lattice.
 
@@ -96,11 +96,11 @@ def read_pass(
     Reads the lattice's window only. Not lazy: it is what a worker does.
     """
     offsets = [grid_offset(scene, lattice) for scene in pass_.scenes]
-    if strict_grid and (off := [(s.id, o) for s, o in zip(pass_.scenes, offsets, strict=True) if o != (0.0, 0.0)]):
-        name, (east, north) = off[0]
+    if strict_grid and (off := [(s, o) for s, o in zip(pass_.scenes, offsets, strict=True) if o != (0.0, 0.0)]):
+        scene, (east, north) = off[0]
         where = "in another CRS" if np.isnan(east) else f"{east:g} m east and {north:g} m north of it"
-        there = f"{name} ({_code(pass_.scenes[0])}) lies off the lattice (EPSG:{_epsg(lattice)})"
-        msg = f"{there}, {where}; strict_grid refuses that"
+        there = f"{scene.id} ({_code(scene)}) lies off the lattice (EPSG:{_epsg(lattice)})"
+        msg = f"{there}, {where}; this source's grid should be the lattice's: strict_grid = false resamples it"
         raise GridMismatch(msg)
     images = [_read_scene(s, lattice, o, polarisations, resampling) for s, o in zip(pass_.scenes, offsets, strict=True)]
     mosaic = images[0]
@@ -114,10 +114,12 @@ def merge(first: Image, second: Image) -> Image:
 
     Notes
     -----
-    Where neither has data, the mask is that of the first scene that covers the pixel (it may say shadow). Merging is
-    associative, so that a scene that comes late ends as if it had come in time.
+    More polarisations win over fewer, so that a scene that lacks one does not take it from the next. Where neither has
+    data, the mask is that of the first scene that covers the pixel (it may say shadow). Merging is associative, so that
+    a scene that comes late ends as if it had come in time.
     """
-    take_first = first.valid | (~second.valid & (first.mask != NO_DATA))
+    has, other = (np.isfinite(image.bands).sum(axis=0) for image in (first, second))
+    take_first = ((has >= other) & (has > 0)) | ((has == 0) & (other == 0) & (first.mask != NO_DATA))
     same = all(a == b or (np.isnan(a) and np.isnan(b)) for a, b in zip(first.offset, second.offset, strict=True))
     return Image(
         bands=np.where(take_first, first.bands, second.bands),
@@ -150,8 +152,10 @@ def grid_offset(scene: pystac.Item, lattice: GeoBox) -> tuple[float, float]:
     if _code(scene) != f"EPSG:{_epsg(lattice)}":
         return float("nan"), float("nan")
     left, top = lattice.transform.c, lattice.transform.f
-    east, north = ((d + spacing / 2) % spacing - spacing / 2 for d in (affine.c - left, affine.f - top))
-    return float(east), float(north)
+    # At exactly half a pixel the nearest pixel is the one to the south-east.
+    east = spacing / 2 - (spacing / 2 - (affine.c - left)) % spacing
+    north = (affine.f - top + spacing / 2) % spacing - spacing / 2
+    return float(np.float32(east)), float(np.float32(north))  # as stored
 
 
 def _epsg(lattice: GeoBox) -> int | None:
@@ -169,12 +173,13 @@ def _read_scene(
     if not names:
         msg = f"{scene.id} has none of {', '.join(polarisations)}"
         raise SourceError(msg)
-    method = "nearest" if offset == (0.0, 0.0) else resampling
+    coding = scene.properties.get("cubekit:mask_coding")
+    exact = offset == (0.0, 0.0) or (coding == "hyp3" and not all(_declares_nodata(scene, name) for name in names))
+    method = "nearest" if exact else resampling  # 0 that isn't declared as nodata would be mixed into the shore
     read = _stack(scene, names, lattice, method, np.dtype("float32"), np.float32("nan"))
     bands = np.full((len(polarisations), *lattice.shape), np.nan, dtype="float32")
     for name, band in zip(names, read, strict=True):
         bands[polarisations.index(name)] = band
-    coding = scene.properties.get("cubekit:mask_coding")
     if coding == "hyp3":
         bands[bands == 0] = np.nan  # HyP3's nodata, also where a crop lost the declaration
     valid = np.isfinite(bands).any(axis=0)
@@ -186,8 +191,14 @@ def _read_scene(
         mask = np.full(lattice.shape, NO_MAP, dtype="uint8")
     # Not covered, or the map says clear where there is no data: no data. Shadow without data stays shadow.
     mask = np.where(~valid & np.isin(mask, (CLEAR, NO_MAP)), NO_DATA, mask)
-    mask = np.where(valid & (mask == NO_DATA), NO_MAP, mask)
     return Image(bands=bands, mask=mask.astype("uint8"), offset=offset)
+
+
+def _declares_nodata(scene: pystac.Item, asset: str) -> bool:
+    import rasterio
+
+    with rasterio.open(scene.assets[asset].href) as dataset:
+        return dataset.nodata is not None
 
 
 def _decode_hyp3(codes: Array) -> Array:

@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 POLARISATIONS = ("vv", "vh")
 
 CLEAR, SHADOW, LAYOVER, BOTH, NO_MAP, NO_DATA = 0, 1, 2, 3, 254, 255
-"""Values of `mask`: clear, radar shadow, layover, both, no layover map for this pass, no data."""
+"""Values of `mask`: clear, shadow, layover, both, no layover map for this pass, no data (or not tested by the map)."""
 
 DIRECTIONS = ("ascending", "descending")
 
@@ -38,7 +38,10 @@ TIME_ATTRS: dict[str, dict[str, Any]] = {
     "orbit_direction": {"long_name": "orbit direction", "flag_values": [0, 1], "flag_meanings": " ".join(DIRECTIONS)},
     "granules": {"long_name": "names of the products of this pass, a JSON list"},
     "scenes": {"long_name": "scenes of this pass, a JSON object: granule, start and processing time of each"},
-    "processed": {"long_name": "newest processing time among the products"},
+    "processed": {
+        "long_name": "newest processing time among the products",
+        "comment": "1970-01-01 where the products do not tell",
+    },
     "ingested": {"long_name": "time at which cubekit wrote this pass"},
     "grid_offset_x": {"long_name": "eastward distance of the source grid from the lattice", "units": "m"},
     "grid_offset_y": {"long_name": "northward distance of the source grid from the lattice", "units": "m"},
@@ -56,7 +59,7 @@ _TIMES = ("time", "processed", "ingested")
 
 
 def observed(passes: xr.Dataset, polarisation: str) -> xr.DataArray:
-    """Where a polarisation was observed: finite, and neither in layover nor in shadow.
+    """Where a polarisation was observed: finite, and neither in layover nor in shadow, nor left untested by the map.
 
     Parameters
     ----------
@@ -79,9 +82,9 @@ def observed(passes: xr.Dataset, polarisation: str) -> xr.DataArray:
         there = [name for name in POLARISATIONS if name in passes]
         msg = f"the cube has no polarisation {polarisation!r}; it has {', '.join(there) or 'none'}"
         raise ConfigError(msg)
-    hidden = passes["mask"].isin([SHADOW, LAYOVER, BOTH])
-    seen: xr.DataArray = passes[polarisation].notnull() & ~hidden
-    return seen.rename("observed")
+    usable = passes["mask"].isin([CLEAR, NO_MAP])
+    finite: xr.DataArray = xr.apply_ufunc(np.isfinite, passes[polarisation], dask="allowed")
+    return (finite & usable).rename("observed")
 
 
 def variable_attrs(polarisation: str, cube: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +98,7 @@ def variable_attrs(polarisation: str, cube: dict[str, Any]) -> dict[str, Any]:
         "spacing": cube["spacing"],
         "speckle_filter": cube["speckle_filter"],
     }
-    return attrs | ({"looks": cube["looks"]} if "looks" in cube else {})
+    return attrs | ({} if cube.get("looks") is None else {"looks": cube["looks"]})
 
 
 def encoding(shape: tuple[int, int], polarisations: Sequence[str] = POLARISATIONS) -> dict[str, dict[str, Any]]:

@@ -43,7 +43,7 @@ def local(path: str | Path) -> Path:
     if scheme in {"s3", "gs", "az", "http", "https"}:
         msg = f"{text}: cubes can't be kept at {scheme}:// yet; give a local path"
         raise SourceError(msg)
-    return Path(text.removeprefix("file://"))
+    return Path(text.removeprefix("file://")).resolve()  # one cube, one lock, by whatever link it is reached
 
 
 def is_living(path: Path) -> bool:
@@ -184,27 +184,21 @@ def writer(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def swap(new: Path, target: Path) -> None:
-    """Put a finished folder in the place of another one; `recover` mends what a kill between the steps leaves."""
-    old = _old(target)
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+def point(link: Path, target: Path) -> None:
+    """Let a link point to another folder beside it, in one step that no kill can halve.
 
-
-def recover(target: Path) -> None:
-    """Undo a swap that was killed half way, or clear away what one left that was killed at its end."""
-    old = _old(target)
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
-        old.rename(target)
-
-
-def _old(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
+    Raises
+    ------
+    CubeConflict
+        When there is something else in the link's place.
+    """
+    if link.exists() and not link.is_symlink():
+        msg = f"{link} exists and was not published by cubekit; remove it, or publish elsewhere"
+        raise CubeConflict(msg)
+    fresh = link.with_name(f".{link.name}.link")
+    fresh.unlink(missing_ok=True)  # a killed writer's
+    fresh.symlink_to(target.name)
+    fresh.replace(link)
 
 
 def _end(as_of: str | datetime | date) -> datetime:

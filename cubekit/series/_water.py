@@ -110,10 +110,10 @@ def measure(
     zone_pixels: int,
     outline_pixels: int,
 ) -> tuple[float, float, float, float, float, float, float]:
-    """Count one pass, in pixels: wet, shore length, hidden, summed probability, dry, not observed; observed fraction.
+    """Count one pass, in pixels: wet, shore length, reach, summed probability, dry, not observed; observed fraction.
 
-    Hidden is the part of the outline that may be water for all that is known, outside of the array included. The first
-    four are NaN when less than half of the outline is known, the fifth when none of the zone is.
+    Reach is what may be water for all that is known: the wet and the unknown pixels that are connected to the outline,
+    those outside of the array included. The first five are NaN when less than half of the outline is known.
     """
     seen = int(np.count_nonzero(zone & observed))
     missing, fraction = float(zone_pixels - seen), seen / zone_pixels
@@ -123,15 +123,16 @@ def measure(
     if count and (values.min() < 0 or values.max() > 1):
         msg = f"probabilities range from {values.min():g} to {values.max():g}; they must lie between 0 and 1"
         raise ConfigError(msg)
-    hidden = outline_pixels - int(np.count_nonzero(outline & known))
-    if hidden > (1 - OUTLINE_KNOWN) * outline_pixels:
-        return np.nan, np.nan, np.nan, np.nan, float(count) if count else np.nan, missing, fraction
+    if outline_pixels - np.count_nonzero(outline & known) > (1 - OUTLINE_KNOWN) * outline_pixels:
+        return np.nan, np.nan, np.nan, np.nan, np.nan, missing, fraction
     water = lake_water(probability, zone & observed, outline, threshold)
-    wet = int(np.count_nonzero(water))
+    possible = lake_water(np.where(known, probability, 1.0), zone, outline, threshold)
+    outside = zone_pixels - int(np.count_nonzero(zone))
+    wet, reach = int(np.count_nonzero(water)), float(np.count_nonzero(possible) + outside)
     if not wet:
-        return 0.0, 0.0, float(hidden), 0.0, float(count), missing, fraction
+        return 0.0, 0.0, reach, 0.0, float(count), missing, fraction
     shore, fractions = _shore_length(water), _summed(probability, known, water, threshold)
-    return float(wet), shore, float(hidden), fractions, float(count - wet), missing, fraction
+    return float(wet), shore, reach, fractions, float(count - wet), missing, fraction
 
 
 def _shore_length(water: NDArray[np.bool_]) -> float:

@@ -49,16 +49,17 @@ def lake_area(probability: xr.DataArray, lake: Lake, *, threshold: float = 0.5) 
             half of the outline is known; 0 when none of what is known is wet: a drained lake is a finding. Where
             ``observed_fraction`` is below 1 a lower bound.
         ``area_low``, ``area_high``
-            The area minus and plus half a pixel along its shore (Crofton's length), never below 0, and plus the part
-            of the outline that isn't known. An upper bound of the error, mostly common to all passes: not independent
-            noise, and not to be shrunk by the square root of n.
+            The area minus half a pixel along its shore (Crofton's length), never below 0; and, plus half a pixel, what
+            may be water for all that is known: with it the part of the zone that isn't known and touches the water, or
+            lies in the outline. An upper bound of the error, mostly common to all passes: not independent noise, and
+            not to be shrunk by the square root of n.
         ``area_subpixel_km2``
             Summed probability of that water and of its rim of two pixels, other waters left out: mixed shore
             pixels count by their fraction. Water that nowhere reaches `threshold` counts as none.
         ``dry_km2``
             The rest of the zone that was observed. Wet pixels that are not connected to the outline (ponds, shadows
-            taken for water) are among it, so that area, dry and not observed add up to the zone, pixel by pixel;
-            a missing one counts as nothing there. NaN when nothing of the zone was observed.
+            taken for water) are among it, so that area, dry and not observed add up to the zone, pixel by pixel
+            (and so does what was observed but not told apart, where there is such). NaN where the area is.
         ``not_observed_km2``, ``observed_fraction``
             Of the zone. What lies outside of the extent of `probability` was not observed.
         ``state``
@@ -115,13 +116,13 @@ def lake_area(probability: xr.DataArray, lake: Lake, *, threshold: float = 0.5) 
         dask="parallelized",
         output_dtypes=[np.float64] * 7,
     )
-    wet, shore, hidden, summed, dry, missing, fraction = counted
+    wet, shore, reach, summed, dry, missing, fraction = counted
     square_metres = lake.spacing**2
     area, margin = wet * square_metres / 1e6, shore * square_metres / 2 / 1e6
     variables = {
         "area_km2": area,
         "area_low": np.maximum(area - margin, 0.0),
-        "area_high": area + margin + hidden * square_metres / 1e6,
+        "area_high": reach * square_metres / 1e6 + margin,
         "area_subpixel_km2": summed * square_metres / 1e6,
         "dry_km2": dry * square_metres / 1e6,
         "not_observed_km2": missing * square_metres / 1e6,
@@ -172,7 +173,7 @@ def _attrs(probability: xr.DataArray, lake: Lake, threshold: float, zone_pixels:
         "threshold": float(threshold),
         "method": (
             "pixels of the lake zone with a water probability of at least the threshold, connected over pixel edges to "
-            "the outline; bounds: half a pixel along the shore, and the part of the outline that is not known"
+            "the outline; bounds: half a pixel along the shore, and above it what is not known and touches the water"
         ),
         **{name: probability.attrs[name] for name in carried if name in probability.attrs},
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from inspect import signature
 from urllib.parse import parse_qsl
 
@@ -27,7 +27,7 @@ def find_scenes(
     Parameters
     ----------
     lake
-        The lake; scenes that don't touch its lattice are left out.
+        The lake; scenes that don't touch its AOI are left out.
     source
         ``folder:PATH``, GeoTIFFs named as HyP3 RTC products or OPERA RTC-S1 granules, or ``simulated:PATH?seed=0``, an
         archive that is simulated into a folder (parameters: `cubekit.sources.simulated.find`).
@@ -94,7 +94,7 @@ def _day(value: str | date | None, name: str) -> date | None:
     if value is None or (isinstance(value, date) and not isinstance(value, datetime)):
         return value
     try:
-        return value.date() if isinstance(value, datetime) else date.fromisoformat(value)
+        return _utc(value).date() if isinstance(value, datetime) else date.fromisoformat(value)
     except (ValueError, TypeError):
         msg = f"{name} {value!r} is not a date; write it as 2019-07-01"
         raise ConfigError(msg) from None
@@ -115,3 +115,7 @@ def _parameters(query: str, find: Callable[..., object]) -> dict[str, float]:
         msg = f"the parameters {query!r} of the simulated source name one of them twice; give each once"
         raise ConfigError(msg)
     return dict(pairs)
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

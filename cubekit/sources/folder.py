@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from cubekit.errors import SceneWarning, SourceError
 from cubekit.lakes import Lake
 from cubekit.passes import ORBIT_SECONDS, REPEAT_ORBITS, absolute_orbit, ascending_node, relative_orbit
 from cubekit.sources import Period
-from cubekit.sources.names import ProductFile, parse
+from cubekit.sources.names import FOREIGN, ProductFile, parse
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -29,7 +29,10 @@ UNKNOWN_PROCESSING = datetime(1970, 1, 1, tzinfo=UTC)
 SIMULATOR = "cubekit-simulator"
 """How the tag SOFTWARE_VERSION of simulated granules begins. They never share a cube with real ones."""
 
-_LISTED = 20
+LONGEST_PASS = timedelta(minutes=30)
+"""A pass over a lake is shorter than this, whatever the number of scenes."""
+
+_FOREIGN = 5
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,11 @@ class _Header:
 class _Found:
     """What a folder holds: layers by product and crop, and the rest."""
 
-    products: dict[tuple[Path, str, str], dict[str, tuple[Path, ProductFile, _Header]]] = field(default_factory=dict)
+    products: dict[tuple[str, str], dict[str, tuple[Path, ProductFile, _Header]]] = field(default_factory=dict)
     left_out: dict[Path, str] = field(default_factory=dict)
     outside: int = 0
     elsewhere: int = 0
+    unmasked: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
@@ -61,7 +65,7 @@ def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
     lake
         The lake; products that do not touch its AOI are other lakes' and left out without a word.
     period
-        First and last day, both inclusive, UTC; None leaves a side open.
+        First and last day, both inclusive, UTC; None leaves a side open. A pass belongs to the day it starts on.
     path
         The folder; folders below it are searched too.
 
@@ -69,7 +73,7 @@ def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
     -------
     pystac.ItemCollection
         One item a product (and crop), by time, with the properties of design.md's "scene" and ``cubekit:scene``
-        (the same for two processings), ``cubekit:source``, ``cubekit:spacing``, ``cubekit:speckle_filter``,
+        (the same for two processings of a scene), ``cubekit:source``, ``cubekit:spacing``, ``cubekit:speckle_filter``,
         ``cubekit:mask_coding`` and, when known, ``cubekit:looks``.
 
     Raises
@@ -94,20 +98,21 @@ def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in {".tif", ".tiff"})
     found = _sort(files, lake, period)
     items: list[pystac.Item] = []
-    for layers in found.products.values():
-        made = _item(layers)
+    for key, layers in found.products.items():
+        made = found.unmasked.get(key) or _item(layers)
         if isinstance(made, str):
             found.left_out.update(dict.fromkeys((file for file, _, _ in layers.values()), made))
         else:
             items.append(made)
     if found.left_out:
         warnings.warn(_listing(folder, found.left_out), SceneWarning, stacklevel=3)
+    items = _of_period(items, period)
     if not items:
         first, last = period
         msg = (
             f"no scene of {lake.id} between {first or 'the beginning'} and {last or 'today'} below {folder}: of "
             f"{len(files)} GeoTIFFs {found.outside} lie outside this period, {found.elsewhere} elsewhere, "
-            f"{len(found.left_out)} can't be used"
+            f"{len(found.left_out)} can't be used; give another folder or period"
         )
         raise SourceError(msg)
     items.sort(key=lambda item: (item.datetime or UNKNOWN_PROCESSING, item.id))
@@ -120,29 +125,50 @@ def _sort(files: Iterable[Path], lake: Lake, period: Period) -> _Found:
     area = box(*lake.project(lake.aoi).bounds)
     for file in files:
         parsed = parse(file.name)
+        if parsed is None:
+            continue
         if isinstance(parsed, str):
             found.left_out[file] = parsed
             continue
-        if not _within(parsed.start, period):
+        if not _near(parsed.start, period):
             found.outside += 1
             continue
         header = _read_header(file)
         if isinstance(header, str):
             found.left_out[file] = header
+            if parsed.layer == "mask":  # without it layover would pass for observed
+                found.unmasked[parsed.product, parsed.scene] = f"its mask {file.name} can't be read"
         elif not _footprint(header, lake.epsg).intersects(area):
             found.elsewhere += 1
         else:
-            layers = found.products.setdefault((file.parent, parsed.product, parsed.scene), {})
+            layers = found.products.setdefault((parsed.product, parsed.scene), {})
             if parsed.layer in layers:
-                found.left_out[file] = f"the same layer as {layers[parsed.layer][0].name}"
+                found.left_out[file] = f"the same layer of the same product as {layers[parsed.layer][0]}"
             else:
                 layers[parsed.layer] = (file, parsed, header)
     return found
 
 
-def _within(time: datetime, period: Period) -> bool:
+def _near(time: datetime, period: Period) -> bool:
     first, last = period
-    return (first is None or time.date() >= first) and (last is None or time.date() <= last)
+    return (first is None or (time + LONGEST_PASS).date() >= first) and (
+        last is None or (time - LONGEST_PASS).date() <= last
+    )
+
+
+def _of_period(items: Iterable[pystac.Item], period: Period) -> list[pystac.Item]:
+    """Items of the passes that start in a period: a pass may cross midnight, and is not cut there."""
+    passes: dict[tuple[str, int], list[pystac.Item]] = {}
+    for item in items:
+        key = (str(item.properties["platform"]), int(item.properties["sat:absolute_orbit"]))
+        passes.setdefault(key, []).append(item)
+    first, last = period
+    kept = []
+    for scenes in passes.values():
+        day = min(scene.datetime for scene in scenes if scene.datetime).date()
+        if (first is None or day >= first) and (last is None or day <= last):
+            kept += scenes
+    return kept
 
 
 def _read_header(file: Path) -> _Header | str:
@@ -226,7 +252,7 @@ def _item(layers: Mapping[str, tuple[Path, ProductFile, _Header]]) -> pystac.Ite
             "proj:code": f"EPSG:{header.epsg}",
             "proj:shape": list(header.shape),
             "proj:transform": list(header.transform),
-            "cubekit:scene": product.scene,
+            "cubekit:scene": f"{product.platform}_{geometry['sat:absolute_orbit']}_{product.scene}",
             "cubekit:source": "simulated" if simulated else product.family,
             "cubekit:spacing": product.spacing,
             "cubekit:speckle_filter": product.speckle_filter,
@@ -248,6 +274,8 @@ def _orbit(product: ProductFile, tags: Mapping[str, str]) -> dict[str, int | str
         orbit = int(tags.get("ABSOLUTE_ORBIT_NUMBER") or absolute_orbit(product.platform, product.start))
     except SourceError as error:
         return str(error)
+    except ValueError:
+        return f"its tag ABSOLUTE_ORBIT_NUMBER is {tags['ABSOLUTE_ORBIT_NUMBER']!r}, not a number"
     computed = relative_orbit(product.platform, orbit)
     track = product.track or computed
     # The count changes at the equator, where the time is right to a second only: there the name wins.
@@ -258,6 +286,8 @@ def _orbit(product: ProductFile, tags: Mapping[str, str]) -> dict[str, int | str
     since_node = (product.start - ascending_node(product.platform, orbit)).total_seconds() / ORBIT_SECONDS
     computed_direction = "descending" if 0.25 <= since_node % 1 < 0.75 else "ascending"
     direction = tags.get("ORBIT_PASS_DIRECTION", computed_direction).lower()
+    if direction not in {"ascending", "descending"}:
+        return f"its tag ORBIT_PASS_DIRECTION is {direction!r}, neither ascending nor descending"
     return {"sat:absolute_orbit": orbit, "sat:relative_orbit": track, "sat:orbit_state": direction}
 
 
@@ -269,7 +299,10 @@ def _tiff_datetime(tags: Mapping[str, str]) -> datetime | None:
 
 
 def _listing(folder: Path, left_out: Mapping[Path, str]) -> str:
-    lines: Iterable[str] = (f"  {file.relative_to(folder)}: {reason}" for file, reason in sorted(left_out.items()))
-    shown = list(lines)
-    more = f"\n  and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
-    return f"{len(shown)} files below {folder} are left out:\n" + "\n".join(shown[:_LISTED]) + more
+    """Every file with its reason; of the foreign ones, which may be thousands, a few."""
+    foreign = [file for file, reason in sorted(left_out.items()) if reason == FOREIGN]
+    shown = sorted(set(left_out) - set(foreign)) + foreign[:_FOREIGN]
+    lines = [f"  {file.relative_to(folder)}: {left_out[file]}" for file in shown]
+    if len(foreign) > _FOREIGN:
+        lines.append(f"  and {len(foreign) - _FOREIGN} more of whom the same is true")
+    return f"{len(left_out)} files below {folder} are left out:\n" + "\n".join(lines)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 HYP3_FILTER = "hyp3 enhanced lee 7x7"
 """What HyP3's own speckle filter is called in cubes and fingerprints."""
 
+FOREIGN = "its name is neither that of a HyP3 RTC product nor of an OPERA RTC-S1 granule"
+
 _HYP3 = re.compile(
     r"(?P<product>S1(?P<unit>[A-D])_IW_(?P<start>\d{8}T\d{6})_(?P<polarisations>[DS][VH])(?P<orbit>[PRO])"
     r"_RTC(?P<spacing>\d\d)_G_(?P<radiometry>[gs])(?P<scale>[pda])u(?P<filtered>[nf])e(?P<matched>[dm])_[0-9A-F]{4})"
@@ -41,7 +43,8 @@ class ProductFile:
     spacing
         Pixel spacing, metres.
     scene
-        What stays the same when the scene is processed again, the crop it was cut to included.
+        What stays the same within an orbit when the scene is processed again, the crop it was cut to included: the
+        burst (its start may move by a second), or the start of HyP3's scene.
     speckle_filter
         ``none``, or what the archive filtered with.
     track
@@ -62,7 +65,7 @@ class ProductFile:
     processed: datetime | None = None
 
 
-def parse(name: str) -> ProductFile | str:
+def parse(name: str) -> ProductFile | str | None:
     """Read a file name.
 
     Parameters
@@ -72,8 +75,9 @@ def parse(name: str) -> ProductFile | str:
 
     Returns
     -------
-    ProductFile or str
-        What the name says, or the reason why the file is of no use here.
+    ProductFile, str or None
+        What the name says, or the reason why the file is of no use here; None for a layer that is sound and not needed
+        (incidence angles, DEM, static layers).
 
     Examples
     --------
@@ -87,13 +91,13 @@ def parse(name: str) -> ProductFile | str:
     if found := _OPERA.fullmatch(name):
         return _opera(found)
     if name.startswith("OPERA_L2_RTC-S1-STATIC_"):
-        return "a static layer, which has no acquisition"
-    return "its name is neither that of a HyP3 RTC product nor of an OPERA RTC-S1 granule"
+        return None
+    return FOREIGN
 
 
-def _hyp3(found: re.Match[str]) -> ProductFile | str:
+def _hyp3(found: re.Match[str]) -> ProductFile | str | None:
     if found["layer"] not in _LAYERS:
-        return f"layer {found['layer']} is not used"
+        return None
     if found["radiometry"] != "g":
         return "sigma0; cubes hold gamma0: order radiometry=gamma0"
     if found["scale"] != "p":
@@ -111,14 +115,14 @@ def _hyp3(found: re.Match[str]) -> ProductFile | str:
         platform=f"sentinel-1{found['unit'].lower()}",
         start=start,
         spacing=int(found["spacing"]),
-        scene=f"S1{found['unit']}_{found['start']}_{found['polarisations']}{crop}",
+        scene=f"{found['start']}_{found['polarisations']}{crop}",
         speckle_filter=HYP3_FILTER if found["filtered"] == "f" else "none",
     )
 
 
-def _opera(found: re.Match[str]) -> ProductFile | str:
+def _opera(found: re.Match[str]) -> ProductFile | str | None:
     if found["layer"] not in _LAYERS:
-        return f"layer {found['layer']} is not used"
+        return None
     start, processed = _utc(found["start"]), _utc(found["processed"])
     if start is None or processed is None:
         return f"{found['start']} or {found['processed']} is not a time"
@@ -129,7 +133,7 @@ def _opera(found: re.Match[str]) -> ProductFile | str:
         platform=f"sentinel-1{found['unit'].lower()}",
         start=start,
         spacing=int(found["spacing"]),
-        scene=f"{found['burst']}_{found['start']}_S1{found['unit']}{found['rest']}",
+        scene=f"{found['burst']}{found['rest']}",
         track=int(found["track"]),
         processed=processed,
     )
