@@ -60,7 +60,7 @@ def main(scenes: Path, out: Path) -> None:
     if report.failed:
         raise SystemExit(f"error: {report.failed['tsho_rolpa']}")
     lake = report.lakes["tsho_rolpa"]
-    ax = plot_area(lake.area, maxima=lake.maxima, trends=lake.trends)
+    ax = plot_area(lake.area, maxima=lake.maxima, trends=lake.trends["median"])
     ax.set_title("Tsho Rolpa per track. Contains modified Copernicus Sentinel data 2015-2025, processed by ASF HyP3")
     figure = save_figure(ax, out / "tsho_rolpa_tracks.png")
     summary = table(lake.area)

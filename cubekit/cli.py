@@ -208,7 +208,7 @@ def _show_areas(report: Report) -> None:
     table = Table(
         "lake", "track", "passes", "known", "seen", "latest", "area km2", "bounds km2", "trend km2/yr", "verdict"
     )
-    table.title = "Areas, and trends of the summer maxima"
+    table.title = "Areas, and trends of the summer medians"
     for row in report.rows():
         known = row.known > 0
         table.add_row(

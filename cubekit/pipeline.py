@@ -19,7 +19,7 @@ from cubekit import cube, lakes, preprocess, segmentation, series
 from cubekit.config import ComputeOptions, Study
 from cubekit.errors import ConfigError, CubeConflict, CubekitError, NoObservations, SourceError
 from cubekit.lakes import Lake
-from cubekit.report import LakeReport, Report, write_results
+from cubekit.report import FAIR, STATISTICS, LakeReport, Report, write_results
 from cubekit.sources import find_scenes
 
 logger = logging.getLogger(__name__)
@@ -259,15 +259,17 @@ def _of_study(water: xr.Dataset, study: Study) -> xr.Dataset:
     return chosen
 
 
-def _measure(study: Study, lake: Lake, water: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset | None, xr.Dataset | None]:
+def _measure(
+    study: Study, lake: Lake, water: xr.Dataset
+) -> tuple[xr.Dataset, xr.Dataset | None, dict[str, xr.Dataset]]:
     options = study.season
     probability = water["probability"].assign_attrs(water.attrs)
     area = series.lake_area(probability, lake, threshold=float(water.attrs["threshold"])).compute()
     try:
         maxima = series.summer_maxima(area, season=(options.start, options.end), min_observed=options.min_observed)
     except NoObservations:  # no pass lies in the season: the areas are still known
-        return area, None, None
-    return area, maxima, series.trend(maxima["maximum"])
+        return area, None, {}
+    return area, maxima, {statistic: series.trend(maxima[statistic]) for statistic in STATISTICS}
 
 
 def _draw(study: Study, lake: Lake, result: LakeReport, water: xr.Dataset, source: str) -> None:
@@ -279,7 +281,7 @@ def _draw(study: Study, lake: Lake, result: LakeReport, water: xr.Dataset, sourc
     outlines = out / "outlines" / source / f"{lake.id}.geojson"
     series.write_outlines(probability, lake, outlines, threshold=threshold)
     figures = out / "figures" / source
-    area = plots.plot_area(result.area, maxima=result.maxima, trends=result.trends)
+    area = plots.plot_area(result.area, maxima=result.maxima, trends=result.trends.get(FAIR))
     plots.save_figure(area, figures / f"{lake.id}_area.png")
     result.files |= {"outlines": outlines, "area figure": figures / f"{lake.id}_area.png"}
     known = np.flatnonzero(result.area["area_km2"].notnull().values)

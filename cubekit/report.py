@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,25 @@ from cubekit.config import Study
 from cubekit.cube import AppendReport
 from cubekit.files import replacing
 
-MAXIMA = ("track", "year", "maximum", "median", "passes", "passes_excluded", "time_of_maximum", "observed_fraction")
-TRENDS = ("track", "slope", "slope_low", "slope_high", "intercept", "p_value", "n", "verdict")
-"""Columns of the tables of maxima and trends, after that of the lake."""
+MAXIMA = (
+    "lake",
+    "track",
+    "year",
+    "maximum",
+    "median",
+    "passes",
+    "passes_excluded",
+    "time_of_maximum",
+    "observed_fraction",
+)
+TRENDS = ("lake", "statistic", "track", "slope", "slope_low", "slope_high", "intercept", "p_value", "n", "verdict")
+"""Columns of the tables of maxima and trends."""
+
+STATISTICS = ("maximum", "median")
+"""Statistics of a season whose trends are computed: the paper's, and one that is fair to the number of passes."""
+
+FAIR = "median"
+"""The statistic whose trend heads the results."""
 
 
 class SummaryRow(NamedTuple):
@@ -40,7 +56,8 @@ class SummaryRow(NamedTuple):
     area_km2, area_low, area_high
         Its area; NaN where there is none.
     trend
-        Slope of the summer maxima and its 95 % interval, km2 per year, as text.
+        Slope of the summer medians and its 95 % interval, km2 per year, as text. Not of the maxima: these grow with the
+        number of passes in a summer, which alone made one of the real lakes "grow".
     verdict
         What the trend's test says.
     """
@@ -72,8 +89,10 @@ class LakeReport:
         What became of the passes.
     model, model_hash, preprocessing
         What the areas were made with.
-    area, maxima, trends
-        Results, in memory. Maxima and trends are None where no pass lies in the season.
+    area, maxima
+        Results, in memory. Maxima are None where no pass lies in the season.
+    trends
+        By statistic of the season, of `STATISTICS`; empty where no pass lies in the season.
     files
         Further paths.
     """
@@ -87,7 +106,7 @@ class LakeReport:
     preprocessing: str
     area: xr.Dataset
     maxima: xr.Dataset | None
-    trends: xr.Dataset | None
+    trends: dict[str, xr.Dataset]
     files: dict[str, Path] = field(default_factory=dict)
 
 
@@ -142,9 +161,15 @@ def write_results(study: Study, report: Report) -> None:
         with _keeping(folder / "areas.csv", report.failed) as path:
             series.write_csv({name: lake.area for name, lake in results.items()}, path)
         with _keeping(folder / "maxima.csv", report.failed) as path:
-            _write_table({name: lake.maxima for name, lake in results.items()}, MAXIMA, path)
+            maxima = [({"lake": name}, lake.maxima) for name, lake in results.items() if lake.maxima is not None]
+            _write_table(maxima, MAXIMA, path)
         with _keeping(folder / "trends.csv", report.failed) as path:
-            _write_table({name: lake.trends for name, lake in results.items()}, TRENDS, path)
+            trends = [
+                ({"lake": name, "statistic": which}, trend)
+                for name, lake in results.items()
+                for which, trend in lake.trends.items()
+            ]
+            _write_table(trends, TRENDS, path)
         for lake in results.values():
             lake.files |= {name: folder / f"{name}.csv" for name in ("areas", "maxima", "trends")}
     with replacing(out / "provenance.json") as temporary:
@@ -161,13 +186,13 @@ def _keeping(path: Path, failed: Container[str]) -> Iterator[Path]:
             file.writelines(line for line in old if line.partition(",")[0] in failed)
 
 
-def _write_table(datasets: Mapping[str, xr.Dataset | None], columns: Sequence[str], path: Path) -> None:
-    known = {name: data.reset_coords(drop=True) for name, data in datasets.items() if data is not None}
-    tables = [data.to_dataframe().reset_index().assign(lake=name) for name, data in known.items()]
-    table = pd.concat(tables) if tables else pd.DataFrame(columns=["lake", *columns])
+def _write_table(tables: Sequence[tuple[dict[str, str], xr.Dataset]], columns: Sequence[str], path: Path) -> None:
+    """Write datasets below each other, each with its labels as columns before its own."""
+    frames = [data.reset_coords(drop=True).to_dataframe().reset_index().assign(**labels) for labels, data in tables]
+    table = pd.concat(frames) if frames else pd.DataFrame(columns=list(columns))
     if "verdict" in table:
         table["verdict"] = [series.VERDICTS[int(code)] for code in table["verdict"]]
-    table[["lake", *columns]].to_csv(path, index=False, date_format="%Y-%m-%dT%H:%M:%SZ")
+    table[list(columns)].to_csv(path, index=False, date_format="%Y-%m-%dT%H:%M:%SZ")
 
 
 def _provenance(study: Study, report: Report) -> dict[str, Any]:
@@ -200,8 +225,8 @@ def _summary(name: str, lake: LakeReport) -> Iterator[SummaryRow]:
             np.nan if newest is None else float(newest[which]) for which in ("area_km2", "area_low", "area_high")
         )
         trend, verdict = "not known", "no summer pass"
-        if lake.trends is not None and track in lake.trends["track"].values:
-            one = lake.trends.sel(track=track)
+        if lake.trends and track in lake.trends[FAIR]["track"].values:
+            one = lake.trends[FAIR].sel(track=track)
             verdict = series.VERDICTS[int(one["verdict"])].replace("_", " ")
             if np.isfinite(float(one["slope"])):
                 slope, least, most = (float(one[part]) for part in ("slope", "slope_low", "slope_high"))

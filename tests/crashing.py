@@ -72,6 +72,7 @@ def main(what: str, dies_after: str, *paths: str) -> None:
     module._write = telling(module._write, countdown)  # type: ignore[attr-defined]
     if what == "publish":
         Path.rename = telling(Path.rename, countdown)  # type: ignore[method-assign]
+        store.point = telling(store.point, countdown)
     say("start")
     {"update": update_all, "publish": publish_all}[what](*map(Path, paths))
     say("done")

@@ -48,8 +48,8 @@ def plot_area(
     maxima
         What `summer_maxima` returns: the largest area of each season is ringed.
     trends
-        What `trend` returns for a variable of `maxima`: a line a track over its years, with slope, interval and verdict
-        in the legend.
+        What `trend` returns for a variable of `maxima` (the median is the fair one): a line a track over its years,
+        with slope, interval and verdict in the legend.
 
     Returns
     -------
