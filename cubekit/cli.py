@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,7 @@ out = Console(width=_WIDTH, highlight=False)
 err = Console(stderr=True, width=_WIDTH, highlight=False)
 
 Scheduler = Annotated[str | None, typer.Option(help='"threads", "processes" or a Dask address, e.g. tcp://host:8786.')]
+_DAYS = ["%Y-%m-%d"]
 CubePath = Annotated[Path, typer.Argument(help="A cube, e.g. out/cubes/hyp3/tsho_rolpa.")]
 
 
@@ -148,6 +150,46 @@ def publish(
     out.print(f"published {publish_cube(cube, target)}", markup=False, soft_wrap=True)
 
 
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help='A .safetensors file; "none" measures the baselines only.')],
+    chips: Annotated[Path, typer.Option(help="Folder of chips, named as published or as cubekit writes them.")],
+    masks: Annotated[Path, typer.Option(help="Folder of their masks: 0 and 1, or 0 and 255.")],
+    split: Annotated[
+        str, typer.Option(help="What is tested: random (a fifth), date, lake, track (each in turn), or none (all).")
+    ] = "none",
+    seed: Annotated[int, typer.Option(help="Of the random split, and of the intervals.")] = 0,
+    cut: Annotated[datetime | None, typer.Option(formats=_DAYS, help="First day of testing, for --split date.")] = None,
+    until: Annotated[datetime | None, typer.Option(formats=_DAYS, help="Last day of testing.")] = None,
+    gap_days: Annotated[float, typer.Option(help="Days before --cut that are left out of training.")] = 0.0,
+    threshold: Annotated[float | None, typer.Option(help="Probability of water; by default the model's own.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Where all numbers go.")] = None,
+) -> None:
+    """Measure a model against drawn masks, beside baselines that see no radar or need no training."""
+    from cubekit.segmentation import evaluation, evaluation_report
+    from cubekit.segmentation.pairs import load_pairs
+
+    pairs = load_pairs(chips, masks)
+    first, last = (None if day is None else day.date() for day in (cut, until))
+    samples = [pair.sample for pair in pairs]
+    folds = evaluation.folds_of(samples, split, seed=seed, cut=first, until=last, gap_days=gap_days)
+    predict, card = (None, None) if model == "none" else evaluation.model_predict(Path(model), pairs)
+    level = threshold if threshold is not None else card.threshold if card else 0.5
+    with _progress() as progress:
+        measured = evaluation.evaluate(
+            pairs,
+            predict,
+            folds,
+            threshold=level,
+            progress=lambda done, total: progress(split, "evaluate", done, total),
+        )
+    made = evaluation_report.report(measured, seed=seed)
+    made |= {"model": card.name if card else None, "threshold": level, "pairs": len(pairs)}
+    if json is not None:
+        evaluation_report.write_json(made, json)
+    _show_scores(evaluation_report.table(made), made)
+
+
 def main() -> None:
     """Run the command line."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # without the names that nobody passes
@@ -225,6 +267,32 @@ def _show_areas(report: Report) -> None:
         )
     out.print(table)
     out.print(f"results are in {report.out}", markup=False, soft_wrap=True)
+
+
+def _show_scores(rows: list[dict[str, Any]], made: dict[str, Any]) -> None:
+    columns = ("method", "lake", "images", "IoU", "95 %", "mean IoU", "precision", "recall", "F1", "area %", "shore m")
+    shown = Table(*columns, title=f"Split {made['split']['kind']}: {', '.join(made['split']['names'])}")
+    for row in rows:
+        low, high = row["interval"] or (None, None)
+        scores = [_number(row[key]) for key in ("mean_iou", "precision", "recall", "f1")]
+        interval = "" if low is None else f"{low:.3f} to {high:.3f}"
+        errors = _number(row["area_bias_percent"], "+.1f"), _number(row["boundary_mean_m"], ".0f")
+        shown.add_row(row["method"], row["lake"], str(row["images"]), _number(row["iou"]), interval, *scores, *errors)
+    out.print(shown)
+    for name, gain in made.get("gain", {}).items():
+        low, high = gain["interval"]
+        between = "" if low is None else f" (95 %: {low:+.3f} to {high:+.3f})"
+        out.print(f"model less {name}: {_number(gain['iou'], '+.3f')}{between}")
+    for name, baseline in made["baselines"].items():
+        out.print(f"{name} knew: {', '.join(f'{basis} {count}' for basis, count in baseline['basis'].items())}")
+    for kind, count in made["split"]["leaks"].items():
+        out.print(f"leak ({kind}): {count} times two samples that should not be in two parts", style="yellow")
+    if made["split"]["kind"] == "none":
+        out.print("nothing is held out here: the model may have been trained on these chips")
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _show_truth(table: pd.DataFrame) -> None:

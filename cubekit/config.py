@@ -1,4 +1,7 @@
-"""A study: what `cubekit run` is asked to do, read from TOML, checked, and written back with comments."""
+"""A study: what `cubekit run` is asked to do, read from TOML, checked, and written back with comments.
+
+`Section` and `Document` are what any such file is made of; a recipe of training is one too.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,21 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cubekit.errors import ConfigError
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Named options: frozen, checked, unknown keys refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: ClassVar[str] = "a study"
+    """What the document is, for messages."""
+    sample: ClassVar[str] = "`cubekit init` writes one"
+    """Where to find a valid one, for messages."""
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], name: str = "the study") -> Self:
@@ -29,19 +38,56 @@ class _Section(BaseModel):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            faults = "; ".join(_fault(fault) for fault in error.errors())
+            faults = "; ".join(_fault(fault, cls.kind, cls.sample) for fault in error.errors())
             msg = f"{name} is not valid: {faults}"
             raise ConfigError(msg) from None
 
 
-class StudyOptions(_Section):
+class Document(Section):
+    """A TOML file of sections."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read one from a TOML file.
+
+        Raises
+        ------
+        ConfigError
+            When it can't be read, is not TOML, or `parse` refuses it.
+        """
+        try:
+            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            msg = f"{path} can't be read ({error.strerror}); give {cls.kind}, {cls.sample}"
+            raise ConfigError(msg) from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            msg = f"{path} is not TOML: {error}; {cls.sample}, to start from"
+            raise ConfigError(msg) from error
+        return cls.parse(document, str(path))
+
+    def dump(self) -> str:
+        """All of it as TOML, defaults filled in, each key with its description as a comment."""
+        lines = [
+            f"# {self.kind[0].upper()}{self.kind[1:]} of cubekit. Keys that are commented out are open or unset.",
+            "",
+        ]
+        for section in type(self).model_fields:
+            value = getattr(self, section)
+            parts = value if isinstance(value, tuple) else (value,)
+            for part in parts:
+                title = f"[[{section}]]" if isinstance(value, tuple) else f"[{section}]"
+                lines += [f"{title}  # {(type(part).__doc__ or '').strip()}", *_keys(part), ""]
+        return "\n".join(lines)
+
+
+class StudyOptions(Section):
     """What the study is called and where it writes."""
 
     name: str = Field(description="Name of the study, for titles.", min_length=1)
     out: Path = Field(Path("out"), description="Folder to write to; relative to where cubekit is started.")
 
 
-class LakeOptions(_Section):
+class LakeOptions(Section):
     """One lake of the catalogue, or the lakes of a file."""
 
     id: str | None = Field(None, description="A lake of the catalogue (`cubekit lakes`), or one lake of the file.")
@@ -55,7 +101,7 @@ class LakeOptions(_Section):
         return self
 
 
-class SourceOptions(_Section):
+class SourceOptions(Section):
     """The archive, and what of it is used."""
 
     uri: str = Field(description='"folder:PATH", or "simulated:PATH?seed=0".', min_length=1)
@@ -71,7 +117,7 @@ class SourceOptions(_Section):
     )
 
 
-class PeriodOptions(_Section):
+class PeriodOptions(Section):
     """First and last day, both inclusive, UTC; open when left out."""
 
     start: date | None = Field(None, description="First day.")
@@ -85,7 +131,7 @@ class PeriodOptions(_Section):
         return self
 
 
-class PreprocessOptions(_Section):
+class PreprocessOptions(Section):
     """What is done before segmentation."""
 
     polarisation: Literal["vv", "vh"] = Field("vv", description="What is segmented: vv or vh.")
@@ -109,14 +155,19 @@ class PreprocessOptions(_Section):
         return value
 
 
-class ModelOptions(_Section):
+class ModelOptions(Section):
     """What tells water from land."""
 
     path: str = Field("otsu", description='A .safetensors model, or "otsu", which needs no network.', min_length=1)
     engine: Literal["auto", "torch"] = Field("auto", description="What runs a network.")
 
+    @field_validator("path", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
 
-class SeasonOptions(_Section):
+
+class SeasonOptions(Section):
     """Which days of a year make its summer."""
 
     start: str = Field("07-01", description="First day, month-day.")
@@ -139,7 +190,7 @@ class SeasonOptions(_Section):
         return value
 
 
-class ComputeOptions(_Section):
+class ComputeOptions(Section):
     """Where the work is done."""
 
     scheduler: str = Field("threads", description='"threads", "processes", or a Dask address like tcp://host:8786.')
@@ -168,7 +219,7 @@ class ComputeOptions(_Section):
         return value
 
 
-class Study(_Section):
+class Study(Document):
     """A whole study.
 
     Raises
@@ -192,32 +243,8 @@ class Study(_Section):
     season: SeasonOptions = SeasonOptions()
     compute: ComputeOptions = ComputeOptions()
 
-    @classmethod
-    def load(cls, path: str | Path) -> Study:
-        """Read a study from a TOML file."""
-        try:
-            document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            msg = f"{path} can't be read ({error.strerror}); give a study, `cubekit init` writes one"
-            raise ConfigError(msg) from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            msg = f"{path} is not TOML: {error}; `cubekit init` writes a study to start from"
-            raise ConfigError(msg) from error
-        return cls.parse(document, str(path))
 
-    def dump(self) -> str:
-        """The whole study as TOML, defaults filled in, each key with its description as a comment."""
-        lines = ["# A study of cubekit. Keys that are commented out are open or unset.", ""]
-        for section in type(self).model_fields:
-            value = getattr(self, section)
-            parts = value if isinstance(value, tuple) else (value,)
-            for part in parts:
-                title = f"[[{section}]]" if isinstance(value, tuple) else f"[{section}]"
-                lines += [f"{title}  # {(type(part).__doc__ or '').strip()}", *_keys(part), ""]
-        return "\n".join(lines)
-
-
-def _keys(section: _Section) -> list[str]:
+def _keys(section: Section) -> list[str]:
     lines = []
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
@@ -237,10 +264,10 @@ def _toml(value: Any) -> str:
     return json.dumps(str(value)) if isinstance(value, str | Path) else repr(value)
 
 
-def _fault(fault: Mapping[str, Any]) -> str:
+def _fault(fault: Mapping[str, Any], kind: str, sample: str) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"{where} is not a key of a study; `cubekit init` writes one with all of them"
+        return f"{where} is not a key of {kind}; {sample} with all of them"
     text = str(fault["msg"]).removeprefix("Value error, ")
     given = "" if fault["type"] in {"missing", "value_error"} else f" (given: {fault['input']!r})"
     return f"{where}: {text[0].lower()}{text[1:]}{given}"

@@ -1,22 +1,27 @@
-"""What is killed: `python crashing.py update|publish …` works like a user's script, and tells how far it is.
+"""What is killed: a script that works like a user's, and tells how far it is.
 
-It writes a line when it starts to work and after every step that others can see, so that whoever kills it may do so
-at a moment of its own clock, whatever else the machine does.
+It reads orders, one a line: a JSON list of `update` or `publish`, the number of steps after which to die (0: never),
+and paths. Each is done by a fork, so that loading libraries, which takes longest, is done once and is not what is
+killed. A fork writes a line when it starts to work, after every step (values are written, a commit is made), and when it is done, so that
+whoever kills it may do so at a moment of its own clock, whatever else the machine does.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# What building loads only when it reads: loading is not what shall be killed.
+# What building loads only when it reads.
 import rasterio.warp  # noqa: F401
 import stackstac  # noqa: F401
+import xarray as xr
 
 from cubekit.cube import append, build, publish, store, update
 from cubekit.lakes import catalogue
@@ -37,24 +42,19 @@ def publish_all(cube: Path, target: Path) -> None:
     publish(cube, target)
 
 
-def telling(function: Callable[..., Any], dies_after: list[int]) -> Callable[..., Any]:
+def telling(function: Callable[..., Any], countdown: list[int]) -> Callable[..., Any]:
     """Say when a step is done, and die there if that is asked for."""
 
     @functools.wraps(function)
     def told(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
-        step(dies_after)
+        say("step")
+        countdown[0] -= 1
+        if countdown[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
         return result
 
     return told
-
-
-def step(dies_after: list[int]) -> None:
-    """One line a step; at the one that the countdown ends with, die."""
-    say("step")
-    dies_after[0] -= 1
-    if dies_after[0] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def say(what: str) -> None:
@@ -62,21 +62,38 @@ def say(what: str) -> None:
     sys.stdout.flush()
 
 
-def main(what: str, dies_after: str, *paths: str) -> None:
-    """Run one of the two; `dies_after` is a number of steps, 0 for never."""
-    countdown = [int(dies_after)]
+def work(what: str, dies_after: int, *paths: str) -> None:
+    """Follow one order."""
+    countdown = [dies_after]
     build.BATCH = BATCH
     store.create = telling(store.create, countdown)
     store.commit = telling(store.commit, countdown)
-    module = sys.modules[publish.__module__]  # its name in the package is the function's
-    module._write = telling(module._write, countdown)  # type: ignore[attr-defined]
+    xr.Dataset.to_zarr = telling(xr.Dataset.to_zarr, countdown)  # type: ignore[method-assign]
     if what == "publish":
         Path.rename = telling(Path.rename, countdown)  # type: ignore[method-assign]
         store.point = telling(store.point, countdown)
-    say("start")
+    say(f"start {os.getpid()}")
     {"update": update_all, "publish": publish_all}[what](*map(Path, paths))
     say("done")
 
 
+def serve() -> None:
+    """Follow orders, each in a fork, and say how it ended."""
+    child = 0
+    for order in sys.stdin:
+        if child:
+            os.waitpid(child, 0)  # not before: until then its number is nobody else's, and killing it hurts nobody
+        child = os.fork()
+        if child == 0:
+            try:
+                work(*json.loads(order))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        say(f"ended {ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status}")
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve()

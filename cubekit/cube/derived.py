@@ -42,7 +42,13 @@ def pending_water(
     -------
     numpy.ndarray
         bool, in the order of `passes`.
+
+    Raises
+    ------
+    ConfigError
+        When the name is not allowed: before anything is computed that could not be stored.
     """
+    _check_name(model)
     pending = np.ones(passes.sizes["time"], dtype=bool)
     if model not in water_models(path):
         return pending
@@ -79,9 +85,7 @@ def write_water(path: str | Path, model: str, probability: xr.DataArray) -> None
     CubeConflict
         When another process is writing to the cube.
     """
-    if not _NAME.fullmatch(model):
-        msg = f"model name {model!r} is not allowed; use lower-case letters, digits and _.-"
-        raise ConfigError(msg)
+    _check_name(model)
     where = store.local(path)
     with store.writer(where):
         store.commit(
@@ -172,6 +176,12 @@ def water_models(path: str | Path, as_of: str | datetime | date | None = None) -
         return sorted(zarr.open_group(source, path="water", mode="r").group_keys())
     except FileNotFoundError:
         return []
+
+
+def _check_name(model: str) -> None:
+    if not _NAME.fullmatch(model):
+        msg = f"model name {model!r} is not allowed; use lower-case letters, digits and _.-"
+        raise ConfigError(msg)
 
 
 def _rows(dataset: xr.Dataset) -> list[tuple[int, int, str]]:

@@ -18,8 +18,8 @@ ARCHITECTURE = "smp.Unet(encoder_name='efficientnet-b3', in_channels=1, classes=
 INPUT_SCALING = "uint8/255"
 """What happens to a chip before the network sees it."""
 
-SCHEMA_VERSION = 1
-"""Version of the card's layout."""
+SCHEMA_VERSION = 2
+"""Version of the card's layout: 2 brought `training`."""
 
 FINGERPRINT_KEYS = ("equalize", "polarisation", "source", "spacing", "speckle_filter", "window")
 """What a card's `preprocessing` has to say at least; `equalize` writes them into its attrs."""
@@ -44,6 +44,9 @@ class ModelCard:
         Probability from which a pixel counts as water, between 0 and 1.
     metrics
         Free: what was measured, e.g. ``{"iou_held_out": 0.86}``.
+    training
+        Free: how it was made. `train` writes ``data``, ``split``, ``samples``, ``recipe``, ``weights`` (their SHA-256)
+        and where and how long.
     architecture, input_scaling, schema_version
         `ARCHITECTURE`, `INPUT_SCALING` and `SCHEMA_VERSION`: nothing else can be loaded.
     cubekit_version
@@ -69,6 +72,7 @@ class ModelCard:
     licence: str
     threshold: float = 0.5
     metrics: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    training: Mapping[str, Any] = field(default_factory=dict, hash=False)
     architecture: str = ARCHITECTURE
     input_scaling: str = INPUT_SCALING
     cubekit_version: str = field(default_factory=lambda: version("cubekit"))
@@ -81,6 +85,7 @@ class ModelCard:
         # Copies: whoever gave the mappings may go on changing them.
         object.__setattr__(self, "preprocessing", dict(self.preprocessing))
         object.__setattr__(self, "metrics", dict(self.metrics))
+        object.__setattr__(self, "training", dict(self.training))
 
     def _faults(self) -> list[str]:
         # A card also comes out of a file, where any field may be of any type.
@@ -100,11 +105,11 @@ class ModelCard:
                 wrong.append(f"{key} is {given[key]!r}, allowed is {only!r}")
         if given["schema_version"] != SCHEMA_VERSION:
             wrong.append(f"schema_version is {given['schema_version']!r}, this cubekit reads {SCHEMA_VERSION}")
-        for key in ("preprocessing", "metrics"):
+        for key in ("preprocessing", "metrics", "training"):
             if not isinstance(given[key], Mapping):
                 wrong.append(f"{key} is {given[key]!r}, give a mapping")
-        if isinstance(given["metrics"], Mapping) and not _is_json(given["metrics"]):
-            wrong.append("metrics does not go into JSON, give text, finite numbers, lists and mappings")
+            elif key != "preprocessing" and not _is_json(given[key]):
+                wrong.append(f"{key} does not go into JSON, give text, finite numbers, lists and mappings")
         if isinstance(given["preprocessing"], Mapping):
             wrong += _fingerprint_faults(given["preprocessing"])
         return wrong
@@ -128,7 +133,15 @@ class ModelCard:
             entry.name for entry in fields(cls) if entry.default is MISSING and entry.default_factory is MISSING
         }
         # A card without these says nothing of what it was made for, so a file has to state them.
-        required |= {"threshold", "architecture", "input_scaling", "cubekit_version", "schema_version", "metrics"}
+        required |= {
+            "threshold",
+            "architecture",
+            "input_scaling",
+            "cubekit_version",
+            "schema_version",
+            "metrics",
+            "training",
+        }
         wrong = [f"{key} is missing" for key in sorted(required - set(mapping))]
         wrong += [f"{key} is unknown" for key in sorted(set(mapping) - known)]
         if wrong:

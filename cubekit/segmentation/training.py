@@ -1,0 +1,255 @@
+"""Training: from labelled chips and a recipe to a model's file, calibrated and with its card."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cubekit.errors import ConfigError, ModelError
+from cubekit.segmentation import model as models
+from cubekit.segmentation._checkpoint import weights_hash
+from cubekit.segmentation._loader import Loader, Samples
+from cubekit.segmentation.calibration import LogitCounts, fit_temperature, fold_temperature
+from cubekit.segmentation.card import ModelCard
+from cubekit.segmentation.fitting import Progress, Row, fit, predicted
+from cubekit.segmentation.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Progress", "Recipe", "Samples", "Trained", "start_network", "train", "weights_hash"]
+
+MODEL, LAST = "model.safetensors", "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training made.
+
+    Parameters
+    ----------
+    model, last
+        Files with the weights of the chosen epoch and of the last one, both calibrated.
+    epoch
+        The chosen one, from 1.
+    temperature
+        By which its logits were divided.
+    weights
+        SHA-256 of the chosen weights as saved, 64 hexadecimal digits: equal for equal trainings, as the file's own hash
+        is not, since its card says when it was made.
+    history
+        A row an epoch, as in ``history.csv``: see `fitting.Fit`.
+    """
+
+    model: Path
+    last: Path
+    epoch: int
+    temperature: float
+    weights: str
+    history: tuple[Row, ...]
+
+
+def train(
+    samples: Samples,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    validation: Samples,
+    preprocessing: Mapping[str, Any],
+    licence: str,
+    data_note: str,
+    split: str,
+    lakes: Sequence[str] | None = None,
+    resume: bool = True,
+    progress: Progress | None = None,
+    device: str = "auto",
+) -> Trained:
+    """Train a network, choose an epoch, calibrate it and save it.
+
+    Parameters
+    ----------
+    samples, validation
+        By number, lazily, from one thread at a time: chip uint8 as `equalize` makes it, mask bool with True on water,
+        observed bool, all (y, x), of one size whose sides are multiples of 32. A list of such tuples will do. Learned
+        from are `samples` only; `validation` chooses the epoch and the temperature, so it is no test.
+    recipe
+        See `Recipe`.
+    out
+        Folder for ``model.safetensors``, ``last.safetensors``, ``history.csv`` and ``checkpoint.pt``; made if absent.
+    preprocessing
+        Fingerprint of the chain that made the chips, as `equalize` writes it into its attributes.
+    licence
+        Under which terms the weights may be used.
+    data_note, split
+        For the card: what was learned from, and how `validation` was set apart.
+    lakes
+        The lake of each validation sample, for ``choose = "iou_by_lake"``.
+    resume
+        Go on from the checkpoint in `out`, if there is one; otherwise start anew.
+    progress
+        Called after every step with the epoch (from 1), steps done, steps in all, and the history's last row or None.
+    device
+        ``"auto"`` (a GPU where there is one), ``"cpu"`` or ``"cuda"``.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    ConfigError
+        As `fitting.fit`; when a side is no multiple of 32, or the device is unknown or absent.
+    MissingExtra
+        When torch, segmentation-models-pytorch or safetensors is not installed.
+    ModelError
+        As `fitting.fit`; when the card would not be complete, or the start can't be loaded.
+    NoObservations
+        When no observed validation pixel is water.
+
+    Notes
+    -----
+    U-Net, losses, epochs and rates as the recipe says; the epoch is the best by its `choose`, the earliest of equals.
+    Then the temperature (`calibration`) is fitted on the observed pixels of `validation` and folded into the last
+    convolution, so that `segment` needs nothing new. Equal samples, recipe and machine give equal weights, also when
+    the training was killed and resumed.
+    """
+    card = ModelCard(
+        name=Path(out).absolute().name, created=datetime.now(UTC), preprocessing=preprocessing, licence=licence
+    )
+    where = _device(device)
+    for given in (samples, validation):
+        if len(given) and any(side % 32 for side in np.shape(given[0][0])):
+            msg = f"chips of {np.shape(given[0][0])} pixels don't go through a U-Net; give sides that divide by 32"
+            raise ConfigError(msg)
+    network = start_network(recipe)
+    start = weights_hash(network.state_dict())
+    network.to(where)
+    found = fit(network, samples, recipe, out, validation=validation, lakes=lakes, resume=resume, progress=progress)
+    training = {
+        "data": data_note,
+        "split": split,
+        "samples": len(samples),
+        "validation_samples": len(validation),
+        "recipe": recipe.model_dump(mode="json"),
+        "start": start,
+        "device": _device_name(where),
+        "seconds": round(sum(row["seconds"] for row in found.history), 1),
+    }
+    saved = {}
+    # The chosen one last: its numbers are those that are returned.
+    for name, weights, epoch in ((LAST, found.last, len(found.history)), (MODEL, found.chosen, found.epoch)):
+        network.load_state_dict(dict(weights))
+        counts = _logit_counts(network, validation, recipe)
+        temperature = fit_temperature(counts)
+        fold_temperature(network, temperature)
+        scores = {key: value for key, value in found.history[epoch - 1].items() if key.startswith("validation_")}
+        metrics = scores | {
+            "epoch": epoch,
+            "temperature": temperature,
+            "calibration_error_before": counts.error(1.0),
+            "calibration_error": counts.error(temperature),
+        }
+        digest = weights_hash(network.state_dict())
+        made = {**card.to_mapping(), "created": found.finished.isoformat(), "metrics": metrics}
+        made["training"] = {**training, "weights": digest}
+        saved[name] = models.save_model(network, ModelCard.from_mapping(made), Path(out) / name)
+    return Trained(saved[MODEL], saved[LAST], found.epoch, temperature, digest, found.history)
+
+
+def start_network(recipe: Recipe) -> torch.nn.Module:
+    """Make the network that a training starts from, on the CPU.
+
+    Parameters
+    ----------
+    recipe
+        Its seed and its section `network`.
+
+    Returns
+    -------
+    torch.nn.Module
+        In train mode; equal for equal recipes. torch's own generators are left as they were.
+
+    Raises
+    ------
+    MissingExtra
+        When torch or segmentation-models-pytorch is not installed.
+    ModelError
+        When the hub can't be reached for ``"imagenet"``, or there is no model at the path.
+    """
+    torch = models._library("torch")
+    start = recipe.network.start
+    with torch.random.fork_rng([]):
+        torch.manual_seed(recipe.training.seed)
+        network = models.build_network()
+    if start == "imagenet":
+        network.get_submodule("encoder").load_state_dict(_imagenet_encoder().state_dict())
+    elif start != "none":
+        network.load_state_dict(models.load_model(start).state_dict())
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = recipe.network.batchnorm_momentum
+    return network.train()
+
+
+def _imagenet_encoder() -> torch.nn.Module:
+    """The encoder with ImageNet's weights, its first convolution summed over the three colours."""
+    get_encoder = models._library("segmentation_models_pytorch.encoders").get_encoder
+    try:
+        with _silent("huggingface_hub"):  # it tells of each of its retries
+            encoder: torch.nn.Module = get_encoder("efficientnet-b3", in_channels=1, weights="imagenet")
+    except Exception as error:  # the hub's client raises those of three libraries
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        msg = (
+            f"the ImageNet weights of EfficientNet-B3 can't be fetched from the Hugging Face hub ({reason}); go where "
+            'it can be reached, or set start = "none" or the path of a model in the recipe\'s section [network]'
+        )
+        raise ModelError(msg) from error
+    return encoder
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _device(name: str) -> torch.device:
+    models._library("torch")
+    import torch
+
+    there = torch.cuda.is_available()
+    if name not in {"auto", "cpu", "cuda"} or (name == "cuda" and not there):
+        msg = f"device {name!r} isn't {'known' if there else 'there'}; allowed are 'auto', 'cpu'"
+        raise ConfigError(f"{msg} and 'cuda'" if there else msg)
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+def _device_name(device: torch.device) -> str:
+    """What it was trained on, for the card."""
+    torch = models._library("torch")
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _logit_counts(network: torch.nn.Module, validation: Samples, recipe: Recipe) -> LogitCounts:
+    """Logits of the observed pixels, also where the loss counts all: probabilities are asked for there only."""
+    torch = models._library("torch")
+    device = next(network.parameters()).device
+    loader = Loader(np.shape(validation[0][0]), device, torch.contiguous_format)
+    counts = LogitCounts()
+    for masks, observed, logits in predicted(network, validation, recipe, loader):
+        counts.add(logits[observed].cpu().numpy(), masks[observed].cpu().numpy())
+    return counts
