@@ -162,6 +162,9 @@ def evaluate(
     cut: Annotated[datetime | None, typer.Option(formats=_DAYS, help="First day of testing, for --split date.")] = None,
     until: Annotated[datetime | None, typer.Option(formats=_DAYS, help="Last day of testing.")] = None,
     gap_days: Annotated[float, typer.Option(help="Days before --cut that are left out of training.")] = 0.0,
+    hold_out: Annotated[
+        str | None, typer.Option(help="The one lake or track (T121) to test, for those splits; by default each.")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability of water; by default the model's own.")] = None,
     json: Annotated[Path | None, typer.Option(help="Where all numbers go.")] = None,
 ) -> None:
@@ -172,7 +175,7 @@ def evaluate(
     pairs = load_pairs(chips, masks)
     first, last = (None if day is None else day.date() for day in (cut, until))
     samples = [pair.sample for pair in pairs]
-    folds = evaluation.folds_of(samples, split, seed=seed, cut=first, until=last, gap_days=gap_days)
+    folds = evaluation.folds_of(samples, split, seed=seed, cut=first, until=last, gap_days=gap_days, hold_out=hold_out)
     predict, card = (None, None) if model == "none" else evaluation.model_predict(Path(model), pairs)
     level = threshold if threshold is not None else card.threshold if card else 0.5
     with _progress() as progress:
@@ -188,6 +191,64 @@ def evaluate(
     if json is not None:
         evaluation_report.write_json(made, json)
     _show_scores(evaluation_report.table(made), made)
+
+
+@app.command()
+def train(
+    chips: Annotated[Path, typer.Option(help="Folder of chips, named as published or as cubekit writes them.")],
+    masks: Annotated[Path, typer.Option(help="Folder of their masks: 0 and 1, or 0 and 255.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where the model goes, its history and its checkpoint.")],
+    recipe: Annotated[Path | None, typer.Option(help="A TOML file; by default the paper's, but from random.")] = None,
+    split: Annotated[
+        str, typer.Option(help="What is kept for testing: random (a fifth), date, lake, track, or none.")
+    ] = "random",
+    seed: Annotated[int, typer.Option(help="Of the random split; that of the training is in the recipe.")] = 0,
+    cut: Annotated[datetime | None, typer.Option(formats=_DAYS, help="First day of testing, for --split date.")] = None,
+    gap_days: Annotated[float, typer.Option(help="Days before --cut that are left out.")] = 0.0,
+    hold_out: Annotated[str | None, typer.Option(help="The lake or track (T121) to test, for those splits.")] = None,
+    validation: Annotated[float, typer.Option(help="Share of all chips that chooses the epoch.")] = 0.1,
+    licence: Annotated[str, typer.Option(help="Terms of the weights, for the card.")] = "not stated",
+    resume: Annotated[bool, typer.Option(help="Go on where it was stopped, or start anew.")] = True,
+) -> None:
+    """Train a U-Net on chips and their masks. Goes on where it was stopped."""
+    from cubekit.segmentation import training, training_data
+    from cubekit.segmentation.pairs import load_pairs
+
+    loaded = training.Recipe() if recipe is None else training.Recipe.load(recipe)
+    pairs = load_pairs(chips, masks)
+    parts = training_data.training_split(
+        [pair.sample for pair in pairs],
+        split,
+        seed=seed,
+        cut=None if cut is None else cut.date(),
+        gap_days=gap_days,
+        hold_out=hold_out,
+        validation=validation,
+    )
+    learned, choosing = ([pairs[index] for index in part] for part in (parts.train, parts.validation))
+    counts = f"{len(learned)} for training, {len(choosing)} choose the epoch, {len(parts.test)} are kept for testing"
+    out.print(f"{len(pairs)} pairs, split {split} ({parts.name}): {counts}", markup=False)
+    with _training_progress(loaded.training.epochs) as progress:
+        trained = training.train(
+            training_data.PairSamples(learned),
+            loaded,
+            folder,
+            validation=training_data.PairSamples(choosing),
+            preprocessing=training_data.fingerprint_of(pairs),
+            licence=licence,
+            data_note=f"{len(pairs)} pairs of {', '.join(sorted({pair.sample.lake for pair in pairs}))}",
+            split=f"{split} ({parts.name}), {counts}",
+            lakes=[pair.sample.lake for pair in choosing],
+            resume=resume,
+            progress=progress,
+        )
+    row = trained.history[trained.epoch - 1]
+    out.print(
+        f"epoch {trained.epoch} of {len(trained.history)} is the model: validation IoU {row['validation_iou']:.4f}, "
+        f"loss {row['validation_loss']:.4f}, temperature {trained.temperature:.2f}, "
+        f"{sum(each['seconds'] for each in trained.history):.0f} s"
+    )
+    out.print(f"weights {trained.weights}\nwrote {trained.model}", markup=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -229,6 +290,23 @@ def _progress() -> Iterator[Progress]:
     finally:
         if tasks:
             shown.stop()
+
+
+@contextmanager
+def _training_progress(epochs: int) -> Iterator[Any]:
+    """Show one bar over all steps, with the last epoch's scores beside it."""
+    from rich import progress as bars
+
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeElapsedColumn())
+    with bars.Progress(*columns, bars.TimeRemainingColumn(), console=err) as shown:
+        task = shown.add_task("training", total=None)
+
+        def told(epoch: int, step: int, steps: int, row: Any) -> None:
+            scores = f": loss {row['validation_loss']:.3f}, IoU {row['validation_iou']:.3f}" if row else ""
+            done = (epoch - 1) * steps + step
+            shown.update(task, completed=done, total=epochs * steps, description=f"epoch {epoch} of {epochs}{scores}")
+
+        yield told
 
 
 def _show(report: Report) -> None:

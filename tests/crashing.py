@@ -2,8 +2,8 @@
 
 It reads orders, one a line: a JSON list of `update` or `publish`, the number of steps after which to die (0: never),
 and paths. Each is done by a fork, so that loading libraries, which takes longest, is done once and is not what is
-killed. A fork writes a line when it starts to work, after every step (values are written, a commit is made), and when it is done, so that
-whoever kills it may do so at a moment of its own clock, whatever else the machine does.
+killed. A fork writes a line when it starts to work, after every step (values are written, a commit is made), and when
+it is done, so that whoever kills it may do so at a moment of its own clock, whatever else the machine does.
 """
 
 from __future__ import annotations

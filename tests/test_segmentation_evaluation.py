@@ -137,6 +137,7 @@ def test_baselines_alone_need_no_model(pairs):
         ("date", {"cut": date(2023, 1, 1)}, 6),
         ("date", {"cut": date(2023, 1, 1), "until": date(2023, 12, 31), "gap_days": 400}, 3),
         ("lake", {}, 15),
+        ("lake", {"hold_out": "gokyo"}, 5),
     ],
 )
 def test_only_the_test_part_is_predicted(pairs, split, options, tested):
@@ -205,6 +206,8 @@ def test_splits_are_known_by_name(pairs):
     samples = [pair.sample for pair in pairs]
     with pytest.raises(ConfigError, match="allowed are none, random, date, lake, track"):
         folds_of(samples, "years")
+    with pytest.raises(ConfigError, match="no lake 'imja' to hold out; there are chamlang_tsho, gokyo, tsho_rolpa"):
+        folds_of(samples, "lake", hold_out="imja")
     with pytest.raises(ConfigError, match="give --cut"):
         folds_of(samples, "date")
 

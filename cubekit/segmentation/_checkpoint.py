@@ -32,9 +32,9 @@ def weights_hash(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def samples_digest(samples: Samples) -> str:
-    """What samples are, told from how many they are and from eight of them."""
+    """What samples are, told from how many they are and from at most 512 of them."""
     digest = hashlib.sha256(str(len(samples)).encode())
-    for index in np.unique(np.linspace(0, len(samples) - 1, 8).astype(int)):
+    for index in np.unique(np.linspace(0, len(samples) - 1, min(len(samples), 512)).astype(int)):
         for array in samples[int(index)]:
             digest.update(f"{array.shape} {array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())

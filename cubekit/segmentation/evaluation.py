@@ -84,6 +84,7 @@ def folds_of(
     cut: date | None = None,
     until: date | None = None,
     gap_days: float = 0.0,
+    hold_out: str | None = None,
 ) -> list[Split]:
     """The splits of a name.
 
@@ -97,20 +98,26 @@ def folds_of(
         For ``random``.
     cut, until, gap_days
         For ``date``, as in `splits.by_date`.
+    hold_out
+        For ``lake`` and ``track``: the one lake or track (``T121``) that a model was trained without. By default each
+        in turn: right for baselines, and for a model that has seen none of them.
 
     Raises
     ------
     ConfigError
-        When there is no such split, ``date`` has no `cut`, or it leaves nothing to train on or to test.
+        When there is no such split, lake or track, ``date`` has no `cut`, or it leaves nothing to train on or to test.
     """
     if split == "none":
         return [splits.everything(samples)]
     if split == "random":
         return [splits.random_split(samples, seed=seed)]
-    if split == "lake":
-        return [one for _, one in splits.leave_one_lake_out(samples)]
-    if split == "track":
-        return [one for _, one in splits.leave_one_track_out(samples)]
+    if split in {"lake", "track"}:
+        leave_out = splits.leave_one_lake_out if split == "lake" else splits.leave_one_track_out
+        made = dict(leave_out(samples))
+        if hold_out is not None and hold_out not in made:
+            msg = f"there is no {split} {hold_out!r} to hold out; there are {', '.join(made)}"
+            raise ConfigError(msg)
+        return list(made.values()) if hold_out is None else [made[hold_out]]
     if split != "date":
         msg = f"split {split!r} isn't known; allowed are {', '.join(SPLITS)}"
         raise ConfigError(msg)

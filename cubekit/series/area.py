@@ -110,23 +110,19 @@ def lake_area(probability: xr.DataArray, lake: Lake, *, threshold: float = 0.5) 
         observed,
         xr.Variable(("y", "x"), zone),
         xr.Variable(("y", "x"), outline),
-        kwargs={"threshold": float(threshold), "zone_pixels": zone_pixels, "outline_pixels": outline_pixels},
+        kwargs={
+            "threshold": float(threshold),
+            "pixel_m2": lake.spacing**2,
+            "zone_pixels": zone_pixels,
+            "outline_pixels": outline_pixels,
+        },
         input_core_dims=[["y", "x"]] * 4,
         output_core_dims=[[]] * 7,
         dask="parallelized",
         output_dtypes=[np.float64] * 7,
     )
-    wet, shore, reach, summed, dry, missing, fraction = counted
-    square_metres = lake.spacing**2
-    area, margin = wet * square_metres / 1e6, shore * square_metres / 2 / 1e6
-    variables = {
-        "area_km2": area,
-        "area_low": np.maximum(area - margin, 0.0),
-        "area_high": reach * square_metres / 1e6 + margin,
-        "area_subpixel_km2": summed * square_metres / 1e6,
-        "dry_km2": dry * square_metres / 1e6,
-        "not_observed_km2": missing * square_metres / 1e6,
-    }
+    *measured, fraction = counted
+    variables = dict(zip(_LONG_NAMES, measured, strict=True))
     for name, variable in variables.items():
         variable.attrs = {"long_name": _LONG_NAMES[name], "units": "km2"}
     variables["area_km2"].attrs["ancillary_variables"] = "area_low area_high observed_fraction state"
@@ -147,12 +143,16 @@ def _measure_all(
     outline: NDArray[np.bool_],
     *,
     threshold: float,
+    pixel_m2: float,
     **pixels: int,
 ) -> tuple[NDArray[np.float64], ...]:
+    """The variables of `_LONG_NAMES`, in km2, and the observed fraction, of every pass."""
     results = np.empty((7, len(stack)))
     for index, (probability, seen) in enumerate(zip(stack, observed, strict=True)):
         results[:, index] = measure(probability, seen, zone, outline, threshold=threshold, **pixels)
-    return tuple(results)
+    wet, shore, reach, summed, dry, missing = results[:6] * pixel_m2 / 1e6
+    margin = shore / 2
+    return wet, np.maximum(wet - margin, 0.0), reach + margin, summed, dry, missing, results[6]
 
 
 def _flags(long_name: str, meanings: tuple[str, ...]) -> dict[str, Any]:

@@ -1,0 +1,182 @@
+"""Training data from folders: pairs as samples, how their chips were made, and which of them are for what."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from cubekit.errors import ConfigError, ModelError
+from cubekit.segmentation import splits
+from cubekit.segmentation.augmentation import Labelled
+from cubekit.segmentation.card import FINGERPRINT_KEYS
+from cubekit.segmentation.pairs import Pair, observed_pixels, read_chip, read_header, read_mask
+from cubekit.segmentation.splits import Sample, Split
+from cubekit.sources.names import ProductFile, parse
+
+SPLITS = ("random", "date", "lake", "track", "none")
+"""Names of the splits, as `cubekit evaluate` has them."""
+
+
+class PairSamples(Sequence[Labelled]):
+    """Pairs as `train` takes them: chip, mask and observed, each read when it is asked for.
+
+    Parameters
+    ----------
+    pairs
+        From `load_pairs`.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: Any) -> Any:
+        pair = self._pairs[index]
+        chip = read_chip(pair.chip)
+        return chip, read_mask(pair.mask), observed_pixels(chip)
+
+
+def fingerprint_of(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Tell how the chips were made.
+
+    Parameters
+    ----------
+    pairs
+        From `load_pairs`.
+
+    Returns
+    -------
+    dict
+        The fingerprint that a model's card carries. What `write_chips` wrote is read; of chips with a HyP3 product's
+        name it is that of the published ones: the product's own filter, the AOI, ``published`` equalisation.
+
+    Raises
+    ------
+    ModelError
+        When a chip tells it neither way, or two were made differently.
+    """
+    found: dict[str, Pair] = {}
+    for pair in pairs:
+        header = read_header(pair.chip)
+        if isinstance(header, str):
+            msg = f"{pair.chip} is {header}; take it out or mend it"
+            raise ModelError(msg)
+        name = parse(pair.chip.name)
+        if header.preprocessing is not None:
+            chain = _chain(header.preprocessing, pair)
+        elif isinstance(name, ProductFile) and name.family == "hyp3":
+            chain = {
+                "equalize": "published",
+                "polarisation": name.layer,
+                "source": name.family,
+                "spacing": round(header.spacing),
+                "speckle_filter": name.speckle_filter,
+                "window": "aoi",
+            }
+        else:
+            msg = (
+                f"{pair.chip} doesn't say how it was made, and its name is not that of a HyP3 product; make chips with "
+                "to_chips() and write_chips()"
+            )
+            raise ModelError(msg)
+        found.setdefault(json.dumps(chain, sort_keys=True), pair)
+    if len(found) > 1:
+        (one, first), (other, second) = list(found.items())[:2]
+        msg = f"chips were made differently: {first.chip.name} {one}, {second.chip.name} {other}; train on one kind"
+        raise ModelError(msg)
+    chain = json.loads(next(iter(found), "{}"))
+    return {str(key): value for key, value in chain.items()}
+
+
+def training_split(
+    samples: Sequence[Sample],
+    split: str,
+    *,
+    seed: int = 0,
+    cut: date | None = None,
+    gap_days: float = 0.0,
+    hold_out: str | None = None,
+    validation: float = 0.1,
+) -> Split:
+    """Set apart what is tested, as `cubekit evaluate` does, and what chooses the epoch.
+
+    Parameters
+    ----------
+    samples
+        All of them.
+    split
+        ``random``: a fifth is tested, as by `random_split`. ``date``: what lies from `cut` on. ``lake``, ``track``:
+        `hold_out`. ``none``: nothing.
+    seed
+        For ``random`` and ``none``.
+    cut, gap_days
+        For ``date``.
+    hold_out
+        The lake, or the track as ``T121``.
+    validation
+        Share of all samples that chooses the epoch, above 0: drawn (``random``, ``none``), or the last before `cut`
+        (``date``). With ``lake`` and ``track`` it is the next lake or track by name instead.
+
+    Returns
+    -------
+    Split
+        No part is empty, but the test of ``none``.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such split, one of its options is missing or out of range, or a part is empty.
+    """
+    if not 0 < validation < 1:
+        msg = f"validation is {validation:g}; give a share above 0 and below 1, e.g. 0.1"
+        raise ConfigError(msg)
+    if split == "random":
+        made = splits.random_split(samples, seed=seed, validation=validation)
+    elif split == "none":
+        drawn = splits.random_split(samples, seed=seed, test=validation)
+        made = replace(drawn, kind="none", validation=drawn.test, test=())
+    elif split == "date":
+        if cut is None:
+            msg = "a split by date needs its first day of testing; give --cut, e.g. --cut 2024-01-01"
+            raise ConfigError(msg)
+        start = _validation_from(samples, cut, gap_days, validation)
+        made = splits.by_date(samples, cut, gap_days=gap_days, validation_from=start)
+    elif split in {"lake", "track"}:
+        leave = splits.leave_one_lake_out if split == "lake" else splits.leave_one_track_out
+        folds = dict(leave(samples, validation=True))
+        if hold_out not in folds:
+            msg = f"hold_out is {hold_out!r}; to leave one {split} out give one of {', '.join(folds)}"
+            raise ConfigError(msg)
+        made = folds[hold_out]
+    else:
+        msg = f"split {split!r} isn't known; allowed are {', '.join(SPLITS)}"
+        raise ConfigError(msg)
+    if not made.validation:
+        msg = f"the split {made.name!r} leaves no sample to choose the epoch by; give a larger validation"
+        raise ConfigError(msg)
+    return made
+
+
+def _validation_from(samples: Sequence[Sample], cut: date, gap_days: float, share: float) -> date | None:
+    """First day of the last share of what lies before the cut and its gap."""
+    end = datetime.combine(cut, time(), UTC) - timedelta(days=max(gap_days, 0))
+    before = sorted(sample.time for sample in samples if sample.time <= end and sample.time.date() < cut)
+    return before[-min(math.ceil(round(share * len(samples), 6)), len(before))].date() if before else None
+
+
+def _chain(text: str, pair: Pair) -> dict[str, Any]:
+    try:
+        chain = json.loads(text)
+        missing = [key for key in FINGERPRINT_KEYS if key not in chain]
+    except (ValueError, TypeError):
+        missing = list(FINGERPRINT_KEYS)
+    if missing:
+        msg = f"{pair.chip} says that it was made by {text!r}, which lacks {', '.join(missing)}; write it anew"
+        raise ModelError(msg)
+    return dict(chain)
