@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -229,6 +230,25 @@ def test_samples_are_read_once_an_epoch_in_equal_steps(tmp_path):
     assert first != second
 
 
+def seen_by(network, recipe, folder):
+    """What a network is given while it trains: the one sample there is, in each of two epochs."""
+    given = []
+    network.register_forward_pre_hook(lambda module, images: given.append(images[0]) if module.training else None)
+    fitting.fit(network, TRAIN[:1], recipe, folder, validation=VALID)
+    return [images.numpy()[0, 0] for images in given]
+
+
+def test_networks_see_chips_as_inference_shows_them(tmp_path):
+    """Grey levels divided by 255; changed only by the augmentation, and in every epoch otherwise."""
+    plain = {"shift": 0, "jitter": 0, "cutout": 0, "flip": False, "turns": False}
+    short = {"epochs": 2}
+    for image in seen_by(toys.network(), toys.recipe(training=short, augmentation=plain), tmp_path / "a"):
+        np.testing.assert_array_equal(image, TRAIN[0][0].astype(np.float32) / 255)
+    first, second = seen_by(toys.network(), toys.recipe(training=short), tmp_path / "b")
+    assert not np.array_equal(first, second)
+    assert {first.shape, second.shape} == {(32, 32)}
+
+
 def test_what_is_not_observed_teaches_nothing(whole, tmp_path):
     """Other labels there, the same weights; where the recipe counts all pixels, others."""
     painted = [(chip, mask | ~observed, observed) for chip, mask, observed in TRAIN]
@@ -238,6 +258,21 @@ def test_what_is_not_observed_teaches_nothing(whole, tmp_path):
     changed = fitting.fit(toys.network(), painted, everything, tmp_path / "b", validation=VALID)
     assert set(hashes(changed)).isdisjoint(hashes(whole[1]))
     assert changed.history[0]["validation_loss"] != whole[1].history[0]["validation_loss"]
+
+
+@pytest.mark.parametrize("observed_only", [True, False])
+def test_scores_count_what_the_loss_counts(observed_only, tmp_path):
+    """Water painted where nothing was observed is missed, or isn't looked at."""
+    painted = [(chip, mask | ~observed, observed) for chip, mask, observed in VALID]
+    network = toys.network()
+    recipe = toys.recipe(training={"epochs": 10}, loss={"observed_only": observed_only})
+    found = fitted(tmp_path, recipe, network, validation=painted)
+    chips, masks, observed = (np.stack(arrays) for arrays in zip(*painted, strict=True))
+    with torch.inference_mode():
+        said = network.eval()(torch.from_numpy(chips)[:, None].float() / 255)[:, 0].numpy() > 0
+    wanted = scores(confusion(masks, said, observed if observed_only else np.ones_like(observed))).pooled["iou"]
+    assert found.history[-1]["validation_iou"] == pytest.approx(wanted, abs=1e-3)
+    assert wanted > 0.1
 
 
 def test_the_history_is_written_as_it_grows(whole, tmp_path):
@@ -373,6 +408,21 @@ def test_the_model_is_calibrated_and_says_how_it_was_made(tiny, tmp_path):
     assert counts.error(1.0) == pytest.approx(card.metrics["calibration_error"], abs=2e-3)
     assert counts.cross_entropy(1.0) < min(counts.cross_entropy(0.9), counts.cross_entropy(1.1))
     assert models.read_card(trained.last).metrics["epoch"] == 3
+
+
+def test_the_model_is_the_chosen_epoch_not_the_last(tiny, tmp_path):
+    """Where the validation has it all the wrong way round, the first epoch is the least bad."""
+    wrong = [(chip, ~mask & observed, observed) for chip, mask, observed in VALID]
+    recipe = toys.recipe(training={"choose": "loss", "batch": 22}, optimizer={"schedule": "none", "max_lr": None})
+    trained = training.train(TRAIN, recipe, tmp_path, validation=wrong, **ABOUT)
+    assert trained.epoch < 4
+    model, last = (models.read_card(path) for path in (trained.model, trained.last))
+    assert (model.metrics["epoch"], last.metrics["epoch"]) == (trained.epoch, 4)
+    found = fitting.fit(training.start_network(recipe), TRAIN, recipe, tmp_path, validation=wrong)
+    for path, weights in ((trained.model, found.chosen), (trained.last, found.last)):
+        loaded = models.load_model(path).state_dict()  # the head alone is changed, by the temperature
+        assert all(torch.equal(loaded[name], weights[name]) for name in loaded if name.startswith("encoder"))
+    assert not torch.equal(found.chosen["encoder.0.weight"], found.last["encoder.0.weight"])
 
 
 def test_the_same_training_makes_the_same_model(tiny, tmp_path):
@@ -522,3 +572,16 @@ def test_the_u_net_trains_and_segments(tmp_path):
     )
     probability = segment(da, whole.model)
     assert (probability.notnull() == observed).all()
+
+
+def test_figure_4_is_drawn_from_the_history(whole, tmp_path, monkeypatch, capsys):
+    """Two panels of four curves, and one line of what was best."""
+    script = Path(__file__).parents[1] / "analyses" / "figure4_training.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(whole[0] / "history.csv"), str(tmp_path / "figure.png")])
+    names = runpy.run_path(str(script), run_name="__main__")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    best = max(row["validation_iou"] for row in whole[1].history)
+    assert "4 epochs in" in capsys.readouterr().out
+    panels = names["draw"](pd.DataFrame(whole[1].history)).get_figure().axes
+    assert [len(panel.get_legend().get_texts()) for panel in panels] == [2, 2]
+    assert f"{best:.3f} in epoch" in panels[1].texts[0].get_text()
