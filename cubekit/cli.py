@@ -53,8 +53,6 @@ def run(
     with _progress() as progress:
         report = pipeline.run(loaded, scheduler, progress=progress)
     _show(report)
-    if report.failed:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -75,8 +73,6 @@ def demo(
         known = int(table["error_percent"].notna().sum())
         out.print(f"Median error {error:.2f} % over {known} passes; of {len(table) - known} the area isn't known.\n")
     _show(report)
-    if report.failed:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -310,6 +306,7 @@ def _training_progress(epochs: int) -> Iterator[Any]:
 
 
 def _show(report: Report) -> None:
+    """Show what a run made; a lake that failed makes the exit code 1."""
     for name, lake in report.lakes.items():
         out.print(f"{name}: {lake.append}")
         for reason, count in Counter(lake.append.empty.values()).items():
@@ -322,6 +319,8 @@ def _show(report: Report) -> None:
         _show_areas(report)
     for name, error in report.failed.items():
         _complain(f"{name}: {error}")
+    if report.failed:
+        raise typer.Exit(1)
 
 
 def _show_areas(report: Report) -> None:

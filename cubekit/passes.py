@@ -83,8 +83,7 @@ def relative_orbit(platform: str, absolute_orbit: int) -> int:
     >>> relative_orbit("sentinel-1a", 30643)
     121
     """
-    regimes = _regimes(platform)
-    regime = next((r for r in regimes if r.last is None or absolute_orbit <= r.last), regimes[-1])
+    regime = _regime(platform, absolute_orbit)
     return (absolute_orbit - regime.offset) % REPEAT_ORBITS + 1
 
 
@@ -134,9 +133,13 @@ def ascending_node(platform: str, orbit: int) -> datetime:
     orbit
         Absolute orbit.
     """
-    regimes = _regimes(platform)
-    regime = next((r for r in regimes if r.last is None or orbit <= r.last), regimes[-1])
+    regime = _regime(platform, orbit)
     return regime.node + (orbit - regime.orbit) * timedelta(seconds=ORBIT_SECONDS)
+
+
+def _regime(platform: str, orbit: int) -> _Regime:
+    regimes = _regimes(platform)
+    return next((regime for regime in regimes if regime.last is None or orbit <= regime.last), regimes[-1])
 
 
 def _regimes(platform: str) -> tuple[_Regime, ...]:

@@ -144,7 +144,7 @@ def _run_lake(study: Study, lake: Lake, progress: Progress) -> LakeReport:
     appended = cube.update(
         lake,
         items,
-        study.study.out / "cubes" / source,
+        path.parent,
         polarisations=options.polarisations,
         resampling=options.resampling,
         strict_grid=options.strict_grid,
@@ -287,7 +287,7 @@ def _draw(study: Study, lake: Lake, result: LakeReport, water: xr.Dataset, sourc
     known = np.flatnonzero(result.area["area_km2"].notnull().values)
     if len(known):
         time = result.area["time"].values[known[-1]]
-        image = cube.open_cube(result.cube)[study.preprocess.polarisation].sel(time=time)
+        image = cube.open_cube(result.cube, as_of=result.snapshot)[study.preprocess.polarisation].sel(time=time)
         chip = plots.plot_chip(image.load(), probability.sel(time=time).load(), lake)
         plots.save_figure(chip, figures / f"{lake.id}_latest.png")
         result.files["latest figure"] = figures / f"{lake.id}_latest.png"

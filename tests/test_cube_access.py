@@ -268,6 +268,19 @@ def test_a_slow_writer_does_not_bring_back_what_was_replaced(root: Path, tmp_pat
     assert open_water(path, "otsu").sizes["time"] == 4
 
 
+def test_what_changes_nothing_makes_no_snapshot(root: Path, tmp_path: Path, tsho_rolpa: Lake) -> None:
+    """Water made only of what has been replaced, or an attribute that is there, is no commit and no error."""
+    path = root / "tsho_rolpa"
+    stale = probability(open_cube(path).isel(time=[1]))
+    factories.hyp3(tmp_path / "newer", tsho_rolpa, DATES[0], identifier="BBBB", processed="2025:01:01 00:00:00")
+    append(path, scenes(tmp_path / "newer", tsho_rolpa))
+    snapshots = history(path)
+    write_water(path, "otsu", stale)
+    remember(path, {"lake": "tsho_rolpa"})
+    assert history(path) == snapshots
+    assert water_models(path) == []
+
+
 def test_a_link_has_the_lock_of_its_cube(root: Path, tmp_path: Path, monkeypatch) -> None:
     """Reached through a link, a cube is the same cube."""
     monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)

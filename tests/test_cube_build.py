@@ -371,6 +371,18 @@ def test_shifted_scenes_are_resampled_and_their_offset_recorded(
     np.testing.assert_allclose(error, expected, atol=tolerance)
 
 
+def test_an_offset_of_half_a_pixel_has_the_sign_of_the_pixel_that_is_read(tmp_path: Path, tsho_rolpa: Lake) -> None:
+    """At exactly half a pixel two pixels are as near: the offset tells which of them was read."""
+    affine, shape = factories.grid(tsho_rolpa, shift=(10, 10))
+    x = (affine.c + 20 * (np.arange(shape[1]) + 0.5) - 446240)[None, :] * np.ones((shape[0], 1)) + 1e4
+    y = (affine.f - 20 * (np.arange(shape[0]) + 0.5) - 3079520)[:, None] * np.ones((1, shape[1])) + 1e4
+    for name, values, offset in (("x", x, "grid_offset_x"), ("y", y, "grid_offset_y")):
+        factories.hyp3(tmp_path / name, tsho_rolpa, DATES[0], values=values.astype("float32"), shift=(10, 10))
+        cube = build_cube(tsho_rolpa, scenes(tmp_path / name, tsho_rolpa), tmp_path / f"c-{name}")
+        place = cube[name] - {"x": 446240, "y": 3079520}[name] + 1e4
+        np.testing.assert_allclose((cube.vv[0] - place).values, float(cube[offset][0]), atol=0.01)
+
+
 def test_another_zone_is_reprojected(tmp_path: Path) -> None:
     """Tilicho arrives in 32645, too: every pixel then comes from within a pixel of where it lies."""
     tilicho = catalogue()["tilicho"]

@@ -20,8 +20,9 @@ from safetensors.numpy import save_file
 
 import cubekit
 from cubekit import cube, pipeline, plots, preprocess, segmentation
+from cubekit import report as report_module
 from cubekit.config import Study
-from cubekit.errors import ConfigError, ModelError, NoObservations, SourceError
+from cubekit.errors import ConfigError, CubeConflict, ModelError, NoObservations, SourceError
 from cubekit.lakes import Lake, catalogue
 from cubekit.report import MAXIMA, STATISTICS, TRENDS, Report
 from cubekit.segmentation.card import ModelCard
@@ -561,3 +562,28 @@ def test_a_network_runs_through(home: Path, segmented: list) -> None:
 def test_the_lake_of_the_report_is_a_lake() -> None:
     """`study_lakes` gives the catalogue's own."""
     assert isinstance(pipeline.study_lakes(study_of(Path("nowhere")))["tsho_rolpa"], Lake)
+
+
+def test_rows_of_a_lake_that_failed_are_kept(tmp_path: Path) -> None:
+    """What an earlier run knew of a lake that fails now is still known; those of other lakes are made anew."""
+    path = tmp_path / "areas.csv"
+    path.write_text("lake,area_km2\ngokyo,0.44\ntsho_rolpa,1.5\ngokyo_north,0.1\n")
+    with report_module._keeping(path, {"gokyo"}) as temporary:
+        temporary.write_text("lake,area_km2\ntsho_rolpa,1.6\n")
+    assert path.read_text() == "lake,area_km2\ntsho_rolpa,1.6\ngokyo,0.44\n"
+
+
+def test_water_that_another_process_changes_meanwhile_is_no_result(home: Path, monkeypatch, no_figures) -> None:
+    """Two studies with other preprocessing on one cube: the slower one is told, and no mixture is published."""
+    before = table(home)
+    write = cube.write_water
+
+    def disturbed(path: Path, model: str, probability: xr.DataArray) -> None:
+        write(path, model, probability)
+        write(path, model, probability.isel(time=[0]).assign_attrs(preprocessing="another study's"))
+
+    monkeypatch.setattr(cube, "write_water", disturbed)
+    report = cubekit.run(study_of(home, preprocess={"window": 9}))
+    assert isinstance(report.failed["tsho_rolpa"], CubeConflict)
+    assert "each study into an `out` of its own" in str(report.failed["tsho_rolpa"])
+    assert table(home) == before

@@ -99,17 +99,12 @@ def create(path: Path, fill: Callable[[Any], object], message: str) -> None:
     beside.rename(path)
 
 
-def commit(path: Path, fill: Callable[[Any], object], message: str) -> str:
-    """Write in one commit: readers see all of it or nothing.
-
-    Returns
-    -------
-    str
-        Id of the snapshot.
-    """
+def commit(path: Path, fill: Callable[[Any], object], message: str) -> None:
+    """Write in one commit: readers see all of it or nothing. What changes nothing makes no snapshot."""
     session = open_repository(path).writable_session("main")
     fill(session.store)
-    return str(session.commit(message))
+    if session.has_uncommitted_changes:
+        session.commit(message)
 
 
 def read_store(path: Path, as_of: str | datetime | date | None = None) -> Any:

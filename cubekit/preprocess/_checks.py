@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from cubekit.errors import ConfigError
+from cubekit.lakes import Lake
 
 LINEAR = "linear power"
+
+Window = tuple[slice, slice]
+Centres = NDArray[Any]
 
 
 def check_power(da: xr.DataArray, step: str) -> None:
@@ -39,6 +45,23 @@ def check_power(da: xr.DataArray, step: str) -> None:
         given = scale if scale != LINEAR else da.attrs["units"]
         msg = f"{step}: the data is {given!r}, and only {LINEAR!r} gives unbiased results; convert: 10 ** (dB / 10)"
         raise ConfigError(msg)
+
+
+def pixels_off(data: xr.Dataset | xr.DataArray, lake: Lake, window: Window) -> tuple[str, Centres, Centres] | None:
+    """Compare pixel centres with those of a window of a lake's lattice.
+
+    Returns
+    -------
+    tuple or None
+        The first of y and x that differs, the centres given (none without the coordinate) and those expected; None
+        where both agree.
+    """
+    for name, part in zip(("y", "x"), window, strict=True):
+        expected = lake.lattice.coordinates[name].values[part]
+        given = np.asarray(data[name].variable) if name in data.coords else np.empty(0)
+        if given.shape != expected.shape or not np.allclose(given, expected, rtol=0, atol=1e-3):
+            return name, given, expected
+    return None
 
 
 def whole_images(variable: xr.Variable) -> xr.Variable:

@@ -13,7 +13,7 @@ from cubekit.errors import ConfigError, GridMismatch
 from cubekit.files import replacing
 from cubekit.lakes import LATTICE_PIXELS, Lake
 from cubekit.passes import PLATFORMS
-from cubekit.preprocess._checks import whole_images
+from cubekit.preprocess._checks import pixels_off, whole_images
 from cubekit.preprocess.equalize import Method, equalize
 
 # So many passes are computed at once: workers stay busy, and memory bounded (4 MB).
@@ -179,17 +179,14 @@ def _short(platform: str) -> str:
 
 
 def _check_window(da: xr.DataArray, lake: Lake) -> None:
-    where = dict(zip(("y", "x"), lake.aoi_window, strict=True))
-    for name, part in where.items():
-        expected = lake.lattice.coordinates[name].values[part]
-        given = np.asarray(da[name].variable) if name in da.coords else np.empty(0)
-        if given.shape != expected.shape or not np.allclose(given, expected, rtol=0, atol=1e-3):
-            msg = (
-                f"the data has {da.sizes.get(name)} pixels along {name}, {_ends(given)}, and the AOI window of lake "
-                f"{lake.id!r} at {lake.spacing} m has {expected.size}, {_ends(expected)}; use prepare, and "
-                "Lake.at_spacing for another spacing"
-            )
-            raise GridMismatch(msg)
+    if off := pixels_off(da, lake, lake.aoi_window):
+        name, given, expected = off
+        msg = (
+            f"the data has {da.sizes.get(name)} pixels along {name}, {_ends(given)}, and the AOI window of lake "
+            f"{lake.id!r} at {lake.spacing} m has {expected.size}, {_ends(expected)}; use prepare, and "
+            "Lake.at_spacing for another spacing"
+        )
+        raise GridMismatch(msg)
 
 
 def _ends(values: Any) -> str:

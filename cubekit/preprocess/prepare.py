@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import numpy as np
 import xarray as xr
 
 from cubekit.cube.schema import observed as observed_in
 from cubekit.errors import ConfigError, GridMismatch
 from cubekit.lakes import Lake
+from cubekit.preprocess._checks import pixels_off
 from cubekit.preprocess.speckle import enhanced_lee, lee
 
 Filter = Literal["lee", "enhanced_lee", "none"]
@@ -88,13 +88,11 @@ def prepare(
 
 
 def _check_lattice(ds: xr.Dataset, lake: Lake) -> None:
-    for name in ("y", "x"):
-        expected = lake.lattice.coordinates[name].values
-        given = np.asarray(ds[name].variable) if name in ds.coords else np.empty(0)
-        if given.shape != expected.shape or not np.allclose(given, expected, rtol=0, atol=1e-3):
-            msg = (
-                f"the cube's {name} is not the lattice of lake {lake.id!r} at {lake.spacing} m (256 pixels from "
-                f"{expected[0]:.0f} to {expected[-1]:.0f} m); give the whole cube, and the lake at its spacing: "
-                "lake.at_spacing(...)"
-            )
-            raise GridMismatch(msg)
+    if off := pixels_off(ds, lake, (slice(None), slice(None))):
+        name, _, expected = off
+        msg = (
+            f"the cube's {name} is not the lattice of lake {lake.id!r} at {lake.spacing} m (256 pixels from "
+            f"{expected[0]:.0f} to {expected[-1]:.0f} m); give the whole cube, and the lake at its spacing: "
+            "lake.at_spacing(...)"
+        )
+        raise GridMismatch(msg)
