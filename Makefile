@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[unet,test,lint]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[unet,train,test,lint]'
 	touch $@
 
 demo: $(STAMP)  ## run the main job on the simulated archive into demo/

@@ -64,14 +64,16 @@ def against_truth(report: Report) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a pass: lake, time, track, water_km2 (truth), area_km2, area_low, area_high, area_subpixel_km2,
-        observed_fraction, error_percent (of area_km2; NaN where the area isn't known).
+        One row a pass: lake, time, track, area_km2, area_low, area_high, area_subpixel_km2, observed_fraction, the
+        truth's water_km2 and state (open, ice, thaw), error_percent (of area_km2; NaN where the area isn't known).
     """
     columns = ["lake", "time", "track", "area_km2", "area_low", "area_high", "area_subpixel_km2", "observed_fraction"]
     areas = read_csv(next(iter(report.lakes.values())).files["areas"])[columns]
     truth = pd.concat([read_truth(report.out / "archive" / name) for name in report.lakes])
     truth["time"] = truth["time"].dt.tz_localize("UTC")
-    table = areas.merge(truth[["lake", "time", "track", "water_km2"]], on=["lake", "time", "track"], how="left")
+    table = areas.merge(
+        truth[["lake", "time", "track", "water_km2", "state"]], on=["lake", "time", "track"], how="left"
+    )
     table["error_percent"] = 100 * (table["area_km2"] / table["water_km2"] - 1)
     return table
 

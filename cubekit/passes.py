@@ -205,8 +205,8 @@ def group(items: Iterable[pystac.Item]) -> list[Pass]:
     Raises
     ------
     SourceError
-        When scenes of one pass disagree on their relative orbit or direction, or when it can't be told which of two
-        products of one scene is the newer.
+        When scenes of one pass disagree on their relative orbit or direction, when it can't be told which of two
+        products of one scene is the newer, or when a scene is not Sentinel-1's.
 
     Notes
     -----
@@ -217,6 +217,12 @@ def group(items: Iterable[pystac.Item]) -> list[Pass]:
     """
     newest: dict[str, pystac.Item] = {}
     for item in items:
+        if "cubekit:sensor" in item.properties:
+            msg = (
+                f"{item.id} is of {item.properties['cubekit:sensor']}, and a cube holds Sentinel-1; "
+                "open optical scenes with cubekit.cube.optical.open_scenes"
+            )
+            raise SourceError(msg)
         scene = str(item.properties["cubekit:scene"])
         known = newest.get(scene)
         if known is not None and known.id != item.id and _processing(item) == _processing(known):

@@ -9,6 +9,7 @@ from cubekit.errors import ConfigError
 from cubekit.segmentation.augmentation import augment
 from cubekit.segmentation.recipe import AugmentationOptions
 
+STILL = {"flip": False, "turns": False, "forget": 0.0}
 ALL = AugmentationOptions(shift=4, jitter=0.2, cutout=5, flip=True, turns=True)
 MANY = range(200)
 
@@ -23,10 +24,10 @@ def labelled(side=16, seed=0):
 
 
 def test_without_options_nothing_changes():
-    """The defaults give the sample back."""
+    """All switched off give the sample back."""
     sample = labelled()
     for index in range(20):
-        changed = augment(sample, AugmentationOptions(), seed=1, epoch=2, index=index)
+        changed = augment(sample, AugmentationOptions(**STILL), seed=1, epoch=2, index=index)
         assert all(np.array_equal(one, other) for one, other in zip(changed, sample, strict=True))
 
 
@@ -46,7 +47,7 @@ def test_jitter_is_a_factor_and_keeps_nodata():
     sample = chip, chip > 300, chip > 0
     factors = []
     for index in MANY:
-        changed, mask, observed = augment(sample, AugmentationOptions(jitter=0.3), seed=0, epoch=0, index=index)
+        changed, mask, observed = augment(sample, AugmentationOptions(jitter=0.3, **STILL), seed=0, epoch=0, index=index)
         np.testing.assert_array_equal(changed > 0, observed)
         assert not mask.any()
         factor = changed.ravel()[100] / 100
@@ -112,17 +113,17 @@ def test_mirrors_and_turns_are_those_asked_for(options, count):
     chip = sample[0]
     every = [np.rot90(one, turns) for one in (chip, chip[:, ::-1]) for turns in range(4)]
     allowed = {2: [every[0], every[4]], 4: every[:4], 8: every}[count]
-    seen = [augment(sample, AugmentationOptions(**options), seed=0, epoch=0, index=n)[0].tobytes() for n in range(400)]
+    seen = [augment(sample, AugmentationOptions(**STILL | options), seed=0, epoch=0, index=n)[0].tobytes() for n in range(400)]
     counts = [seen.count(one.tobytes()) for one in allowed]
     assert sum(counts) == 400
     assert min(counts) > 400 / count * 0.6
 
 
 def test_the_look_direction_is_kept_unless_asked():
-    """By default, whatever else is on, neither mirrored nor turned: shadows stay on their side."""
+    """Without flips and turns, whatever else is on, shadows stay on their side."""
     chip = np.zeros((16, 16), np.uint8)
     chip[6:10, 4:8], chip[6:10, 8:12] = 40, 220  # shadow left of a bright slope
-    options = AugmentationOptions(shift=4, jitter=0.1)
+    options = AugmentationOptions(shift=4, jitter=0.1, **STILL)
     for index in MANY:
         changed = augment((chip, chip > 300, chip > 0), options, seed=3, epoch=1, index=index)[0].astype(int)
         columns = np.arange(16)[None]
@@ -156,6 +157,63 @@ def test_switches_are_independent():
 def test_what_is_no_square_is_not_turned():
     """It would not be of the same shape; a flip is no matter."""
     sample = tuple(np.ones((4, 6), kind) for kind in (np.uint8, bool, bool))
-    assert augment(sample, AugmentationOptions(flip=True), seed=0, epoch=0, index=0)[0].shape == (4, 6)
+    assert augment(sample, AugmentationOptions(**STILL | {"flip": True}), seed=0, epoch=0, index=0)[0].shape == (4, 6)
     with pytest.raises(ConfigError, match="4 x 6 pixels can't be turned; cut squares, or set turns = false"):
         augment(sample, AugmentationOptions(turns=True), seed=0, epoch=0, index=0)
+
+
+def labelled_with_prior(side=16):
+    """As `labelled`, with a prior that is 255 exactly where water is."""
+    chip, mask, observed = labelled(side)
+    return np.stack([chip, np.where(mask, 255, 0).astype(np.uint8)]), mask, observed
+
+
+def test_the_prior_moves_along():
+    """Wherever the mask goes, the prior goes; a hole takes the mask, and the prior stays."""
+    options = ALL.model_copy(update={"cutout": 0, "forget": 0.0})
+    for index in MANY:
+        image, mask, _ = augment(labelled_with_prior(), options, seed=0, epoch=0, index=index)
+        np.testing.assert_array_equal(image[1] == 255, mask)
+    holed = AugmentationOptions(cutout=8, **STILL)
+    image, mask, _ = augment(labelled_with_prior(), holed, seed=0, epoch=0, index=0)
+    assert (image[1] == 255).sum() == labelled()[1].sum() > mask.sum()
+
+
+def test_the_prior_is_forgotten_as_often_as_asked():
+    """As a whole or not at all, and the chip stays."""
+    sample = labelled_with_prior()
+    options = AugmentationOptions(flip=False, turns=False, forget=0.3)
+    images = [augment(sample, options, seed=0, epoch=0, index=index)[0] for index in range(1000)]
+    assert all(np.array_equal(image[0], sample[0][0]) for image in images)
+    kept = [image[1].any() for image in images]
+    assert all(np.array_equal(image[1], sample[0][1]) for image, there in zip(images, kept, strict=True) if there)
+    assert np.mean(kept) == pytest.approx(0.7, abs=0.05)
+
+
+@pytest.mark.parametrize(("start", "end"), [((20, 30), (28, 44)), ((4, 0), (60, 64))])
+def test_crops_hold_what_was_observed(start, end):
+    """A window that is larger holds all of it, one that is smaller lies within it; both lie anywhere they can."""
+    chip = np.zeros((64, 64), np.uint8)
+    chip[start[0] : end[0], start[1] : end[1]] = np.arange(1, 1 + (end[0] - start[0]) * (end[1] - start[1])).reshape(
+        end[0] - start[0], -1
+    ) % 200 + 1
+    sample = chip, chip > 100, chip > 0
+    options = AugmentationOptions(**STILL)
+    corners = set()
+    for index in range(400):
+        cropped, mask, observed = augment(sample, options, seed=0, epoch=0, index=index, crop=32)
+        assert cropped.shape == mask.shape == observed.shape == (32, 32)
+        np.testing.assert_array_equal(mask, cropped > 100)
+        np.testing.assert_array_equal(observed, cropped > 0)
+        size = [last - first for first, last in zip(start, end, strict=True)]
+        for axis in (0, 1):
+            seen = observed.any(axis=1 - axis).sum()
+            assert seen == min(size[axis], 32)
+        corners.add(cropped.tobytes())
+    assert len(corners) > 100
+
+
+def test_a_crop_larger_than_the_sample_is_refused():
+    """Nothing is invented around it."""
+    with pytest.raises(ConfigError, match="16 x 16 pixels holds no crop of 32; set a smaller crop"):
+        augment(labelled(), AugmentationOptions(**STILL), seed=0, epoch=0, index=0, crop=32)

@@ -92,9 +92,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(network, tmp_path, 
         ({"licence": ""}, "licence is ''"),
         ({"created": datetime(2025, 1, 1)}, "created is .* UTC"),  # noqa: DTZ001
         ({"threshold": 1.5}, "threshold is 1.5"),
-        ({"architecture": "unet++"}, "architecture is 'unet[+][+]'"),
+        ({"encoder": "resnet"}, "encoder is 'resnet', allowed are efficientnet-b3, efficientnet-lite0"),
+        ({"channels": ("prior",)}, "channels is .*'prior'.*, allowed are"),
+        ({"interval_block_m": 0}, "interval_block_m is 0, give metres above 0, or None"),
         ({"input_scaling": "z-score"}, "input_scaling is 'z-score'"),
-        ({"schema_version": 1}, "schema_version is 1, this cubekit reads 2"),
+        ({"schema_version": 1}, "schema_version is 1, this cubekit reads 3"),
         ({"preprocessing": {"equalize": "published"}}, "lacks polarisation, source, spacing, speckle_filter, window"),
         ({"preprocessing": {**CHAIN, "window": ["aoi"]}}, "preprocessing.window is .'aoi'."),
         ({"preprocessing": None}, "preprocessing is None"),
@@ -124,7 +126,7 @@ def test_a_card_does_not_change_with_what_it_was_made_of():
         (None, "carries no model card"),
         ("{", "card is not readable"),
         ("3", "card is not readable"),
-        ({}, "architecture is missing; created is missing; .*threshold is missing; training is missing"),
+        ({}, "channels is missing; created is missing; .*encoder is missing; .*threshold is missing; training is missing"),
         ({**CARD.to_mapping(), "epochs": 3}, "epochs is unknown"),
         ({**CARD.to_mapping(), "created": "yesterday"}, "created is 'yesterday'"),
         ({**CARD.to_mapping(), "schema_version": 9}, "schema_version is 9"),
@@ -174,10 +176,10 @@ def test_another_file_in_the_place_of_the_chosen_one_is_refused(path):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     """On saving and on loading, before any of it is used."""
-    with pytest.raises(ModelError, match=r"the network is not smp.Unet"):
+    with pytest.raises(ModelError, match=r"the network is not a U-Net of efficientnet-b3 with 1 channels"):
         models.save_model(torch.nn.Linear(1, 1), CARD, tmp_path / "linear.safetensors")
     linear = write(tmp_path / "linear.safetensors", CARD.to_mapping())
-    with pytest.raises(ModelError, match=r"does not hold the weights of smp.Unet.*tensors differ, the first is a"):
+    with pytest.raises(ModelError, match=r"does not hold the weights of a U-Net of efficientnet-b3.*tensors differ, the first is a"):
         models.load_model(linear)
 
 

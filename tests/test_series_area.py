@@ -162,12 +162,24 @@ def test_other_waters_and_noise_are_dry_and_not_in_the_sub_pixel_area(lake):
     noisy = clean.copy()
     x, y = lake.outline_mask["x"], lake.outline_mask["y"]
     distance = np.hypot(x - CENTRE[0], y - CENTRE[1]).transpose("y", "x").to_numpy()
-    noisy.data[distance > 570] = 0.3
+    noisy.data[distance > 570] = 0.009
     pond = (distance > 650) & (distance < 750) & (x.to_numpy()[None] > CENTRE[0])
     noisy.data[pond] = 1.0
     found = lake_area(stack(clean, noisy), lake)
     for name in (*LAKE_AREAS, "dry_km2"):
         assert float(found[name][1]) == pytest.approx(float(found[name][0]), rel=1e-12), name
+
+
+def test_likely_water_apart_from_the_lake_is_in_its_upper_bound_only(lake):
+    """Inside the outline 0.3 may be water of the lake, below the threshold it is none."""
+    clean = fractions(lake, Point(CENTRE).buffer(400))
+    doubtful = clean.copy()
+    x, y = lake.outline_mask["x"], lake.outline_mask["y"]
+    doubtful.data[(np.hypot(x - CENTRE[0], y - CENTRE[1]).transpose("y", "x").to_numpy() > 500)] = 0.3
+    found = lake_area(stack(clean, doubtful), lake)
+    for name in ("area_km2", "area_low", "area_subpixel_km2"):
+        assert float(found[name][1]) == pytest.approx(float(found[name][0]), rel=0.01), name
+    assert float(found["area_high"][1]) > 1.3 * float(found["area_high"][0])
 
 
 def test_a_pond_beside_the_shore_is_not_in_the_rim(lake):

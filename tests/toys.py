@@ -13,10 +13,10 @@ SIDE = 32
 class Tiny(torch.nn.Module):
     """The parts of a U-Net that training has to get right: batch statistics, chance, and a head of logits."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: str = "efficientnet-b3", channels: int = 1) -> None:  # as build_network
         super().__init__()
         self.encoder = torch.nn.Sequential(
-            torch.nn.Conv2d(1, 8, 5, padding=2, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU()
+            torch.nn.Conv2d(channels, 8, 5, padding=2, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU()
         )
         self.drop = torch.nn.Dropout2d(0.1)
         self.segmentation_head = torch.nn.Sequential(torch.nn.Conv2d(8, 1, 3, padding=1))
@@ -45,9 +45,10 @@ def samples(count: int, seed: int = 0) -> list:
 def recipe(**sections: dict) -> Recipe:
     """Four epochs of everything that depends on chance or on the step."""
     given = {
-        "training": {"epochs": 4, "batch": 4},
+        "training": {"epochs": 4, "batch": 4, "crop": 0, "precision": "float32"},
         "optimizer": {"name": "adamw", "lr": 0.01, "schedule": "onecycle", "max_lr": 0.05},
         "augmentation": {"shift": 3, "jitter": 0.1, "cutout": 6, "flip": True, "turns": True},
+        "network": {"encoder": "efficientnet-b3", "prior": False, "start": "none"},
     }
     return Recipe.parse({name: given.get(name, {}) | sections.get(name, {}) for name in given.keys() | sections.keys()})
 

@@ -12,9 +12,12 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from cubekit.cube._rasters import persistently, reachable, unreadable
+from cubekit.cube._values import block_means, finer, mask_nodata
 from cubekit.cube.schema import BOTH, CLEAR, LAYOVER, NO_DATA, NO_MAP, POLARISATIONS, SHADOW
 from cubekit.errors import GridMismatch, SourceError
 from cubekit.passes import Pass
+from cubekit.sources.stac import signed, without_queries
 
 RESAMPLINGS = ("nearest", "bilinear")
 """How the values of scenes that lie off the lattice may be resampled (cubic makes negative power). Masks: nearest."""
@@ -95,14 +98,25 @@ def read_pass(
     -----
     Reads the lattice's window only. Not lazy: it is what a worker does.
     """
-    offsets = [grid_offset(scene, lattice) for scene in pass_.scenes]
-    if strict_grid and (off := [(s, o) for s, o in zip(pass_.scenes, offsets, strict=True) if o != (0.0, 0.0)]):
+
+    def read() -> Image:
+        with reachable(pass_.scenes, (*polarisations, "mask")) as scenes:
+            return _read(scenes, lattice, polarisations, resampling, strict_grid)
+
+    return persistently(pass_.scenes, read)
+
+
+def _read(
+    scenes: Sequence[pystac.Item], lattice: GeoBox, polarisations: Sequence[str], resampling: str, strict_grid: bool
+) -> Image:
+    offsets = [grid_offset(scene, lattice) for scene in scenes]
+    if strict_grid and (off := [(s, o) for s, o in zip(scenes, offsets, strict=True) if o != (0.0, 0.0)]):
         scene, (east, north) = off[0]
         where = "in another CRS" if np.isnan(east) else f"{east:g} m east and {north:g} m north of it"
         there = f"{scene.id} ({_code(scene)}) lies off the lattice (EPSG:{_epsg(lattice)})"
         msg = f"{there}, {where}; this source's grid should be the lattice's: strict_grid = false resamples it"
         raise GridMismatch(msg)
-    images = [_read_scene(s, lattice, o, polarisations, resampling) for s, o in zip(pass_.scenes, offsets, strict=True)]
+    images = [_read_scene(s, lattice, o, polarisations, resampling) for s, o in zip(scenes, offsets, strict=True)]
     mosaic = images[0]
     for image in images[1:]:
         mosaic = merge(mosaic, image)
@@ -143,6 +157,8 @@ def grid_offset(scene: pystac.Item, lattice: GeoBox) -> tuple[float, float]:
     """
     affine = Affine(*scene.properties["proj:transform"][:6])
     spacing = lattice.resolution.x
+    if _averaged(scene, lattice) > 1:
+        spacing = affine.a
     if affine.a != spacing or affine.e != -spacing:
         msg = (
             f"{scene.id} has pixels of {affine.a:g} m, the lattice of {spacing:g} m; "
@@ -156,6 +172,12 @@ def grid_offset(scene: pystac.Item, lattice: GeoBox) -> tuple[float, float]:
     east = spacing / 2 - (spacing / 2 - (affine.c - left)) % spacing
     north = (affine.f - top + spacing / 2) % spacing - spacing / 2
     return float(np.float32(east)), float(np.float32(north))  # as stored
+
+
+def _averaged(scene: pystac.Item, lattice: GeoBox) -> int:
+    """How many pixels of a scene, in x and in y, are averaged into one of the lattice; 1: they are of one size."""
+    count = lattice.resolution.x / float(scene.properties.get("cubekit:native_spacing", lattice.resolution.x))
+    return int(count) if count.is_integer() else 1
 
 
 def _epsg(lattice: GeoBox) -> int | None:
@@ -173,10 +195,19 @@ def _read_scene(
     if not names:
         msg = f"{scene.id} has none of {', '.join(polarisations)}"
         raise SourceError(msg)
-    coding = scene.properties.get("cubekit:mask_coding")
-    exact = offset == (0.0, 0.0) or (coding == "hyp3" and not all(_declares_nodata(scene, name) for name in names))
-    method = "nearest" if exact else resampling  # 0 that isn't declared as nodata would be mixed into the shore
-    read = _stack(scene, names, lattice, method, np.dtype("float32"), np.float32("nan"))
+    coding, scene = scene.properties.get("cubekit:mask_coding"), signed(scene)
+    nodata = scene.properties.get("cubekit:nodata", ())
+    zero_border = bool(scene.properties.get("cubekit:zero_border", False))
+    undeclared = bool(nodata) or zero_border or coding == "hyp3"  # in the file, as far as is known
+    exact = offset == (0.0, 0.0) or (undeclared and not all(_declares_nodata(scene, name) for name in names))
+    # What isn't declared as nodata would be mixed into the shore; what is averaged is not to be blurred before.
+    count = _averaged(scene, lattice)
+    method = "nearest" if exact or count > 1 else resampling
+    fine = lattice if count == 1 else finer(lattice, lattice.resolution.x / count)
+    read = _stack(scene, names, fine, method, np.dtype("float32"), np.float32("nan"))
+    if nodata or zero_border:
+        read = mask_nodata(read, nodata, zero_border=zero_border)
+    read = block_means(read, count)
     bands = np.full((len(polarisations), *lattice.shape), np.nan, dtype="float32")
     for name, band in zip(names, read, strict=True):
         bands[polarisations.index(name)] = band
@@ -196,9 +227,14 @@ def _read_scene(
 
 def _declares_nodata(scene: pystac.Item, asset: str) -> bool:
     import rasterio
+    from rasterio.errors import RasterioError
 
-    with rasterio.open(scene.assets[asset].href) as dataset:
-        return dataset.nodata is not None
+    try:
+        with rasterio.open(scene.assets[asset].href) as dataset:
+            return dataset.nodata is not None
+    except (RasterioError, OSError) as error:
+        msg = f"{scene.id} can't be read: {without_queries(str(error).splitlines()[0])}"
+        raise SourceError(msg) from None
 
 
 def _decode_hyp3(codes: Array) -> Array:
@@ -247,11 +283,13 @@ def _stack(
         band_coords=False,
         errors_as_nodata=(),
     )
+    if not stacked.shape[0]:  # it leaves out what lies beside the lattice
+        return np.full((len(assets), *lattice.shape), fill, dtype)
     try:
         # A pass is one task already, on a thread or on a worker: its few blocks are read here, one by one. Not by
         # dask.config.set, which all threads share: when two of them leave it, it may stay set.
         (values,) = compute(stacked.data[0], scheduler="synchronous")
         return np.asarray(values)
     except (RasterioError, RuntimeError, OSError) as error:
-        msg = f"{scene.id} can't be read: {str(error).splitlines()[0]}"
-        raise SourceError(msg) from error
+        msg = f"{scene.id} can't be read: {without_queries(str(error).splitlines()[0])}"
+        raise unreadable(msg) from None if "?" in str(error) else error

@@ -21,6 +21,9 @@ Method = Literal["published", "robust"]
 # The rest of the chain comes from the attributes of the data: each is named as its field.
 _CHAIN = ("polarisation", "source", "spacing", "speckle_filter", "window")
 
+# What a simulated archive imitates: to a network, its images are those of the archive.
+_IMITATED = {20: "hyp3", 30: "opera"}
+
 
 def equalize(da: xr.DataArray, *, method: Method = "published") -> xr.DataArray:
     """Equalise the histogram of every pass to 0..255, as a network sees it.
@@ -44,7 +47,8 @@ def equalize(da: xr.DataArray, *, method: Method = "published") -> xr.DataArray:
         uint8, dims and coords of `da`, 0 where not valid. Since the darkest pixel is 0 too, the bool coord
         ``observed`` tells them apart. A pass without valid pixels is 0, and so is one of a single value.
         Attributes ``equalize`` (the method) and ``preprocessing``, the whole chain as JSON with sorted keys: the
-        fingerprint a model carries. A field that isn't among the attributes of `da` is null in it.
+        fingerprint a model carries. A field that isn't among the attributes of `da` is null in it; simulated scenes
+        have the source that they imitate.
 
     Raises
     ------
@@ -84,6 +88,8 @@ def equalize(da: xr.DataArray, *, method: Method = "published") -> xr.DataArray:
         output_dtypes=[np.uint8],
     )
     chain = {"equalize": method} | {key: _plain(da.attrs.get(key)) for key in _CHAIN}
+    if chain["source"] == "simulated":
+        chain["source"] = _IMITATED.get(chain["spacing"])
     attrs = da.attrs | {
         "scale": "equalised",
         "equalize": method,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from cubekit.errors import ConfigError
+from cubekit.errors import ConfigError, GridMismatch
+
+if TYPE_CHECKING:
+    from cubekit.lakes import Lake
 
 DIMS = ("time", "y", "x")
 
@@ -71,6 +74,20 @@ def map_passes(
     probability.attrs.pop("scale", None)  # the scale of the input's values
     probability.attrs |= {"long_name": "probability of water", "units": "1", **attrs}
     return probability
+
+
+def on_lattice(mask: xr.DataArray, da: xr.DataArray, lake: Lake) -> npt.NDArray[Any]:
+    """Cut the part of a lake's mask that an array covers; refuses arrays that don't lie on the lattice."""
+    try:
+        cut: npt.NDArray[Any] = mask.sel(y=da["y"], x=da["x"]).values
+    except KeyError as error:
+        rows, columns = lake.lattice.shape
+        msg = (
+            f"the array's y and x are not on the lattice of lake {lake.id!r} (EPSG:{lake.epsg}, {lake.spacing} m, "
+            f"{rows} x {columns}); give what was made for this lake, or the lake .at_spacing() of the array"
+        )
+        raise GridMismatch(msg) from error
+    return cut
 
 
 def observed_of(da: xr.DataArray) -> xr.DataArray:

@@ -38,7 +38,7 @@ class Loader:
     Parameters
     ----------
     shape
-        Rows and columns that every sample has.
+        Of every sample's image: rows and columns, before them channels if there are any.
     device
         Where the batches go.
     layout
@@ -55,7 +55,7 @@ class Loader:
         parts: Sequence[npt.NDArray[np.int64]],
         change: Callable[[Labelled, int], Labelled] | None = None,
     ) -> Iterator[Batch]:
-        """Give images float32 0..1, masks bool and observed bool, (n, 1, y, x), one batch for each part.
+        """Give images float32 0..1 (n, channel, y, x), masks and observed bool (n, 1, y, x), a batch for each part.
 
         Raises
         ------
@@ -67,7 +67,9 @@ class Loader:
         def read(part: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], ...]:
             checked = [(self._checked(samples[index], index), index) for index in part.tolist()]
             made = [sample if change is None else change(sample, index) for sample, index in checked]
-            return tuple(np.stack(arrays)[:, None] for arrays in zip(*made, strict=True))
+            # Channels are counted from the images: a chip alone is one of them.
+            stacked = (np.stack(arrays) for arrays in zip(*made, strict=True))
+            return tuple(array if array.ndim == 4 else array[:, None] for array in stacked)
 
         with ThreadPoolExecutor(1) as reader:
             waiting = iter(parts)
@@ -82,7 +84,8 @@ class Loader:
     def _checked(self, sample: Labelled, index: int) -> Labelled:
         arrays = tuple(np.asarray(array) for array in sample)
         found = [(str(array.dtype), array.shape) for array in arrays]
-        if len(self.shape) != 2 or found != [(dtype, self.shape) for dtype in ("uint8", "bool", "bool")]:
+        flat = self.shape[-2:]
+        if len(self.shape) not in {2, 3} or found != [("uint8", self.shape), ("bool", flat), ("bool", flat)]:
             shown = ", ".join(f"{dtype} {shape}" for dtype, shape in found)
             msg = (
                 f"sample {index} is {shown}; give chip uint8, mask bool and observed bool, all (y, x) and of one size, "

@@ -36,6 +36,15 @@ class Guess(NamedTuple):
     """Which key it fell back to: ``lake, grid, direction``, ``lake, grid``, ..., or ``nothing``."""
 
 
+class Mean(NamedTuple):
+    """What the masks of other dates say of one sample."""
+
+    water: npt.NDArray[np.float64] | None
+    """(y, x): share of the masks that have water, 0 to 1; None when there is none."""
+    basis: str
+    """As in `Guess`."""
+
+
 class _Sum(NamedTuple):
     water: npt.NDArray[np.int64]
     masks: int
@@ -67,6 +76,30 @@ def mask_only(
     ConfigError
         When samples and masks are not as many.
     """
+    for mean in mean_masks(samples, masks, train, test):
+        yield Guess(None if mean.water is None else mean.water >= 0.5, mean.basis)
+
+
+def mean_masks(
+    samples: Sequence[Sample], masks: Sequence[Booleans], train: Sequence[int], test: Sequence[int]
+) -> Iterator[Mean]:
+    """Mean training mask of the same lake, grid and direction: what `mask_only` cuts at 0.5.
+
+    Parameters
+    ----------
+    samples, masks, train, test
+        As in `mask_only`.
+
+    Yields
+    ------
+    Mean
+        For each of `test`, in order.
+
+    Raises
+    ------
+    ConfigError
+        As `mask_only`.
+    """
     _check(samples, masks)
     sums: dict[str, _Sum] = {}
     of_scene: dict[tuple[str, object], list[int]] = {}
@@ -78,7 +111,7 @@ def mask_only(
             water = mask.astype(np.int64) if before is None else before.water + mask
             sums[key] = _Sum(water, 1 if before is None else before.masks + 1)
     for index in test:
-        guess = Guess(None, "nothing")
+        mean = Mean(None, "nothing")
         own = of_scene.get(samples[index].scene, [])
         for basis, key in _keys(samples[index]).items():
             whole = sums.get(key)
@@ -88,9 +121,9 @@ def mask_only(
             count = whole.masks - len(mine)
             if count:
                 water = whole.water - sum(mine, np.zeros_like(whole.water))
-                guess = Guess(2 * water >= count, basis)
+                mean = Mean(water / count, basis)
                 break
-        yield guess
+        yield mean
 
 
 def previous_outline(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -12,14 +12,17 @@ from typing import Any
 
 from cubekit.errors import ModelError
 
-ARCHITECTURE = "smp.Unet(encoder_name='efficientnet-b3', in_channels=1, classes=1)"
-"""The one architecture there is, as cards name it; `build_network` makes it."""
+ENCODERS = ("efficientnet-b3", "efficientnet-lite0")
+"""Encoders of the U-Net: the paper's (13.2 million weights), and a lighter one (5.2 million)."""
+
+CHANNELS = ("chip", "prior")
+"""What a network may see: the equalised image, and where the lake has been before (0 where that isn't known)."""
 
 INPUT_SCALING = "uint8/255"
-"""What happens to a chip before the network sees it."""
+"""What happens to every channel before the network sees it."""
 
-SCHEMA_VERSION = 2
-"""Version of the card's layout: 2 brought `training`."""
+SCHEMA_VERSION = 3
+"""Version of the card's layout: 2 brought `training`, 3 `encoder`, `channels` and `interval_block_m`."""
 
 FINGERPRINT_KEYS = ("equalize", "polarisation", "source", "spacing", "speckle_filter", "window")
 """What a card's `preprocessing` has to say at least; `equalize` writes them into its attrs."""
@@ -47,8 +50,15 @@ class ModelCard:
     training
         Free: how it was made. `train` writes ``data``, ``split``, ``samples``, ``recipe``, ``weights`` (their SHA-256)
         and where and how long.
-    architecture, input_scaling, schema_version
-        `ARCHITECTURE`, `INPUT_SCALING` and `SCHEMA_VERSION`: nothing else can be loaded.
+    encoder
+        One of `ENCODERS`.
+    channels
+        What the network sees, in order: ``("chip",)`` or `CHANNELS`.
+    interval_block_m
+        Length over which errors of its probabilities hang together, metres, as fitted on known areas; what
+        `series.lake_area` makes its intervals of. None when it was not fitted.
+    input_scaling, schema_version
+        `INPUT_SCALING` and `SCHEMA_VERSION`: nothing else can be loaded.
     cubekit_version
         By which version the file was written.
 
@@ -73,7 +83,9 @@ class ModelCard:
     threshold: float = 0.5
     metrics: Mapping[str, Any] = field(default_factory=dict, hash=False)
     training: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    architecture: str = ARCHITECTURE
+    encoder: str = ENCODERS[0]
+    channels: Sequence[str] = CHANNELS[:1]
+    interval_block_m: float | None = None
     input_scaling: str = INPUT_SCALING
     cubekit_version: str = field(default_factory=lambda: version("cubekit"))
     schema_version: int = SCHEMA_VERSION
@@ -86,6 +98,7 @@ class ModelCard:
         object.__setattr__(self, "preprocessing", dict(self.preprocessing))
         object.__setattr__(self, "metrics", dict(self.metrics))
         object.__setattr__(self, "training", dict(self.training))
+        object.__setattr__(self, "channels", tuple(self.channels))
 
     def _faults(self) -> list[str]:
         # A card also comes out of a file, where any field may be of any type.
@@ -100,9 +113,15 @@ class ModelCard:
             wrong.append(f"created is {created!r}, give a datetime in UTC")
         if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold < 1:
             wrong.append(f"threshold is {threshold!r}, give a number between 0 and 1")
-        for key, only in (("architecture", ARCHITECTURE), ("input_scaling", INPUT_SCALING)):
-            if given[key] != only:
-                wrong.append(f"{key} is {given[key]!r}, allowed is {only!r}")
+        if given["encoder"] not in ENCODERS:
+            wrong.append(f"encoder is {given['encoder']!r}, allowed are {', '.join(ENCODERS)}")
+        channels, block = given["channels"], given["interval_block_m"]
+        if not isinstance(channels, list | tuple) or tuple(channels) not in {CHANNELS[:1], CHANNELS}:
+            wrong.append(f"channels is {channels!r}, allowed are ('chip',) and {CHANNELS}")
+        if block is not None and (isinstance(block, bool) or not isinstance(block, int | float) or not block > 0):
+            wrong.append(f"interval_block_m is {block!r}, give metres above 0, or None")
+        if given["input_scaling"] != INPUT_SCALING:
+            wrong.append(f"input_scaling is {given['input_scaling']!r}, allowed is {INPUT_SCALING!r}")
         if given["schema_version"] != SCHEMA_VERSION:
             wrong.append(f"schema_version is {given['schema_version']!r}, this cubekit reads {SCHEMA_VERSION}")
         for key in ("preprocessing", "metrics", "training"):
@@ -135,7 +154,8 @@ class ModelCard:
         # A card without these says nothing of what it was made for, so a file has to state them.
         required |= {
             "threshold",
-            "architecture",
+            "encoder",
+            "channels",
             "input_scaling",
             "cubekit_version",
             "schema_version",
@@ -154,7 +174,8 @@ class ModelCard:
 
     def to_mapping(self) -> dict[str, Any]:
         """Give the card as JSON holds it: plain types, `created` in ISO 8601."""
-        return {**asdict(self), "created": self.created.astimezone(UTC).isoformat()}
+        plain = {**asdict(self), "channels": list(self.channels)}
+        return {**plain, "created": self.created.astimezone(UTC).isoformat()}
 
 
 def _fingerprint_faults(preprocessing: Mapping[str, Any]) -> list[str]:

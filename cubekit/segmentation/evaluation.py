@@ -16,23 +16,20 @@ import numpy.typing as npt
 from cubekit.errors import ConfigError, ModelError
 from cubekit.segmentation import metrics, splits
 from cubekit.segmentation.baselines import Guess, mask_only, otsu_on_chip, previous_outline
-from cubekit.segmentation.pairs import Header, Pair, observed_pixels, read_chip, read_header, read_mask
+from cubekit.segmentation.pairs import Header, Pair, header_of, observed_pixels, read_chip, read_header, read_mask
 from cubekit.segmentation.splits import Sample, Split
 
 if TYPE_CHECKING:
     from cubekit.segmentation.card import ModelCard
 
-Predict = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
-"""From chips (image, y, x) to the probability of water in each pixel, 0 to 1."""
+Predict = Callable[[Pair, npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""From a pair and its chip (y, x) to the probability of water in each pixel, 0 to 1."""
 
 BASELINES = ("mask_only", "previous_outline", "otsu")
 """Names of the baselines, as in the JSON."""
 
 SPLITS = ("none", "random", "date", "lake", "track")
 """Names of the splits."""
-
-BATCH = 8
-"""Chips that are given to the model at once."""
 
 
 class Row(NamedTuple):
@@ -181,7 +178,7 @@ def evaluate(
         images = _predicted(pairs, fold.test, predict)
         for (index, chip, probability), outline, last in zip(images, outlines, before, strict=True):
             truth, observed = masks[index], observed_pixels(chip)
-            spacing = _spacing(pairs[index])
+            spacing = header_of(pairs[index].chip).spacing
             otsu = Guess(otsu_on_chip(chip, observed, outline.water), outline.basis)
             for name, guess in zip(BASELINES, (outline, last, otsu), strict=True):
                 water = np.zeros_like(truth) if guess.water is None else guess.water
@@ -198,13 +195,13 @@ def evaluate(
     return Evaluation(tested, rows, bases, reliability, folds, found)
 
 
-def model_predict(path: Path, pairs: Sequence[Pair]) -> tuple[Predict, ModelCard]:
+def model_predict(path: str | Path, pairs: Sequence[Pair]) -> tuple[Predict, ModelCard]:
     """Load a model for `evaluate`, and refuse chips that were plainly made otherwise than those it was trained on.
 
     Parameters
     ----------
     path
-        A file that `save_model` wrote.
+        A file that `save_model` wrote, or the name of a shipped model.
     pairs
         From `load_pairs`.
 
@@ -216,15 +213,36 @@ def model_predict(path: Path, pairs: Sequence[Pair]) -> tuple[Predict, ModelCard
         As `load_model` and `check_chips`.
     """
     from cubekit.segmentation.inference import predict
-    from cubekit.segmentation.model import load_model, read_card
+    from cubekit.segmentation.model import load_model, read_card, read_priors
+    from cubekit.segmentation.priors import prior_of
+    from cubekit.segmentation.shipped import find
 
+    path = find(path)
     card = read_card(path)
     check_chips(card, pairs)
     network = load_model(path)
+    priors = read_priors(path)
     import torch  # not before: load_model names the extra when it is missing
 
     network = network.to(memory_format=torch.channels_last)
-    return lambda images: predict(network, images), card
+
+    def probability(pair: Pair, chip: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        image = chip[None]
+        if "prior" in card.channels:
+            image = np.stack([chip, prior_of(pair.sample, header_of(pair.chip), priors)])
+        # The padding of a chip is left out: the network answers faster, and sees what `segment` shows it.
+        window = _extent(chip)
+        answer = np.zeros(chip.shape, np.float32)
+        answer[window] = predict(network, image[None, :, *window])[0]
+        return answer
+
+    return probability, card
+
+
+def trained_on(card: ModelCard, folds: Sequence[Split], samples: Sequence[Sample]) -> int:
+    """Count the tested samples that a model has seen when it was trained: as far as its card tells."""
+    seen = set(card.training.get("ids", ()))
+    return len({samples[index].id for fold in folds for index in fold.test} & seen)
 
 
 def check_chips(card: ModelCard, pairs: Sequence[Pair]) -> None:
@@ -276,20 +294,22 @@ class _Masks(Sequence[npt.NDArray[np.bool_]]):
 def _predicted(
     pairs: Sequence[Pair], test: Sequence[int], predict: Predict | None
 ) -> Iterator[tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.float32] | None]]:
-    """Index, chip and, when there is a model, its probabilities, a batch of equal chips at a time."""
-    for start in range(0, len(test), BATCH):
-        batch = [(index, read_chip(pairs[index].chip)) for index in test[start : start + BATCH]]
-        answers: dict[int, npt.NDArray[np.float32]] = {}
-        for shape in dict.fromkeys(chip.shape for _, chip in batch) if predict else ():
-            alike = [(index, chip) for index, chip in batch if chip.shape == shape]
-            given = np.stack([chip for _, chip in alike])
-            answer = predict(given) if predict else np.empty(0)
-            if answer.shape != given.shape:
-                msg = f"the model gave {answer.shape} for chips {given.shape}; a probability is needed for each pixel"
-                raise ConfigError(msg)
-            answers.update({index: one for (index, _), one in zip(alike, answer, strict=True)})
-        for index, chip in batch:
-            yield index, chip, answers.get(index)
+    """Index, chip and, when there is a model, its probabilities."""
+    for index in test:
+        chip = read_chip(pairs[index].chip)
+        answer = None if predict is None else predict(pairs[index], chip)
+        if answer is not None and answer.shape != chip.shape:
+            msg = f"the model gave {answer.shape} for a chip {chip.shape}; a probability is needed for each pixel"
+            raise ConfigError(msg)
+        yield index, chip, answer
+
+
+def _extent(chip: npt.NDArray[np.uint8]) -> tuple[slice, slice]:
+    """Rows and columns that hold anything."""
+    rows, columns = np.flatnonzero(chip.any(axis=1)), np.flatnonzero(chip.any(axis=0))
+    if not rows.size:
+        return slice(0, chip.shape[0]), slice(0, chip.shape[1])
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _row(
@@ -307,11 +327,3 @@ def _row(
         float(shore.mean[0]),
         float(shore.percentile95[0]),
     )
-
-
-def _spacing(pair: Pair) -> float:
-    header = read_header(pair.chip)
-    if isinstance(header, str):  # it could be read a moment ago
-        msg = f"{pair.chip} is {header}; run again"
-        raise ConfigError(msg)
-    return header.spacing

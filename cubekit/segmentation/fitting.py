@@ -72,8 +72,8 @@ def fit(
     Parameters
     ----------
     network
-        Logits (n, 1, y, x) from images (n, 1, y, x) in 0..1; on the device that is to be used. Changed in place: it
-        ends with the last epoch's weights.
+        Logits (n, 1, y, x) from images (n, channel, y, x) in 0..1; on the device that is to be used. Changed in place:
+        it ends with the last epoch's weights.
     samples, validation
         Chips of one size. Only those of `samples` are augmented and learned from.
     recipe
@@ -213,7 +213,9 @@ class _Loop:
         order = np.random.default_rng(seeds).permutation(len(self.samples))
 
         def changed(sample: Labelled, index: int) -> Labelled:
-            return augment(sample, self.recipe.augmentation, seed=options.seed, epoch=epoch, index=index)
+            return augment(
+                sample, self.recipe.augmentation, seed=options.seed, epoch=epoch, index=index, crop=options.crop
+            )
 
         self.network.train()
         # Summed where the network is: asking after each step would make a GPU wait.

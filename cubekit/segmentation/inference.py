@@ -16,7 +16,8 @@ import xarray as xr
 from cubekit.errors import ConfigError, ModelError
 from cubekit.segmentation import model as models
 from cubekit.segmentation._blocks import map_passes
-from cubekit.segmentation.tiles import CHIP, blend, cut
+from cubekit.segmentation.priors import outline_on_window
+from cubekit.segmentation.tiles import blend, cut
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,8 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
     model
         Path of a ``.safetensors`` file that `save_model` wrote, or ``"otsu"`` (see `otsu.segment_otsu`).
     lake
-        Needed for ``"otsu"``, which starts from the lake's outline; a U-Net does without.
+        Needed for ``"otsu"``, which starts from the lake's outline, and for a U-Net whose card has the channel
+        ``prior``, which sees the outline beside the image.
     engine
         ``"auto"`` or ``"torch"``.
 
@@ -54,12 +56,15 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
     -------
     xarray.DataArray
         `probability`, float32 in 0..1, NaN where not observed; dims and coordinates of `da`. Attributes `model` (name),
-        `model_hash` and, for a U-Net, `model_threshold`, the probability from which its card counts a pixel as water.
+        `model_hash` and, for a U-Net, `model_threshold`, the probability from which its card counts a pixel as water,
+        and `interval_block_m` where the card has it.
 
     Raises
     ------
     ConfigError
         When `da`, `lake` or `engine` is not as above.
+    GridMismatch
+        When the outline is needed and `da` does not lie on the lake's lattice.
     MissingExtra
         When a U-Net is given and the extra ``unet`` is not installed.
     ModelError
@@ -70,8 +75,8 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
     -----
     Lazy when `da` or `observed` is: only the card and the hash of the file are read, and no network is loaded. Chunks
     along y and x are merged, chunks along time are kept and make no difference. The model travels to workers as path
-    and hash, and is loaded once per process. A window up to 256 x 256 is padded with 0 to 256 x 256 and lies in the
-    middle, as in the published chips; a larger one is cut into overlapping tiles whose probabilities are blended.
+    and hash, and is loaded once per process. A window up to 256 x 256 lies in the middle of zeros, as in the published
+    chips; a larger one is cut into overlapping tiles whose probabilities are blended.
 
     Examples
     --------
@@ -102,7 +107,14 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
     sha256 = models.model_hash(path)
     function = partial(_predict_with, path=str(path), sha256=sha256)
     attrs = {"model": card.name, "model_hash": sha256, "model_threshold": card.threshold}
-    return map_passes(function, da, attrs)
+    if card.interval_block_m is not None:
+        attrs["interval_block_m"] = card.interval_block_m
+    if "prior" not in card.channels:
+        return map_passes(function, da, attrs)
+    if lake is None:
+        msg = f"model {card.name!r} sees the lake's outline; give lake=, e.g. lakes.catalogue()['tsho_rolpa']"
+        raise ConfigError(msg)
+    return map_passes(function, da, attrs, outline_on_window(da, lake)[None])
 
 
 def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -113,7 +125,7 @@ def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDAr
     network
         In eval mode, from `load_model`.
     images
-        uint8 (time, y, x), any size, 0 where not observed.
+        uint8 (time, y, x), or (time, channel, y, x) for a network of several channels; any size, 0 where not observed.
 
     Returns
     -------
@@ -126,13 +138,14 @@ def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDAr
     """
     import torch
 
-    probability = np.empty(images.shape, np.float32)
-    tiles = cut(images.shape[1:])
+    images = images[:, None] if images.ndim == 3 else images
+    probability = np.empty((len(images), *images.shape[-2:]), np.float32)
+    tiles = cut(images.shape[-2:])
     jobs = [(number, tile) for number in range(len(images)) for tile in range(len(tiles))]
-    tiled = np.empty((len(tiles), CHIP, CHIP), np.float32)
+    tiled = np.empty((len(tiles), *tiles[0].shape), np.float32)
     for start in range(0, len(jobs), BATCH):
         batch = jobs[start : start + BATCH]
-        chips = np.stack([tiles[tile].chip(images[number]) for number, tile in batch])[:, None]
+        chips = np.stack([tiles[tile].chip(images[number]) for number, tile in batch])
         with torch.inference_mode():
             given = torch.from_numpy(chips).to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last)
             answer = torch.sigmoid(network(given))[:, 0].numpy()
@@ -144,13 +157,21 @@ def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDAr
 
 
 def _predict_with(
-    images: npt.NDArray[np.uint8], observed: npt.NDArray[np.bool_], *, path: str, sha256: str
+    images: npt.NDArray[np.uint8],
+    observed: npt.NDArray[np.bool_],
+    prior: npt.NDArray[np.uint8] | None = None,
+    *,
+    path: str,
+    sha256: str,
 ) -> npt.NDArray[np.float32]:
     """Run on a worker: one block of whole images."""
     probability = np.full(images.shape, np.nan, np.float32)
     seen = observed.any(axis=(1, 2))
     if seen.any():  # a pass without data costs nothing, not even the model
-        probability[seen] = predict(_network(path, sha256), images[seen])
+        given = images[seen]
+        if prior is not None:
+            given = np.stack([given, np.broadcast_to(prior, given.shape)], axis=1)
+        probability[seen] = predict(_network(path, sha256), given)
     probability[~observed] = np.nan
     return probability
 

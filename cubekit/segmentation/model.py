@@ -14,49 +14,78 @@ from typing import TYPE_CHECKING, Any
 
 from cubekit.errors import MissingExtra, ModelError
 from cubekit.files import replacing
-from cubekit.segmentation.card import ARCHITECTURE, ModelCard
+from cubekit.segmentation.card import ENCODERS, ModelCard
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
 # The only key: safetensors writes its metadata in no fixed order, and equal models shall have equal hashes.
 _METADATA_KEY = "cubekit_card"
+_PRIOR = "prior:"
+
+# As segmentation-models-pytorch calls them.
+_ENCODERS = dict(zip(ENCODERS, ("efficientnet-b3", "tu-tf_efficientnet_lite0"), strict=True))
 
 
-def build_network() -> torch.nn.Module:
-    """Make the network of `ARCHITECTURE` with random weights.
+def build_network(encoder: str = ENCODERS[0], channels: int = 1) -> torch.nn.Module:
+    """Make a U-Net with random weights.
+
+    Parameters
+    ----------
+    encoder
+        One of `card.ENCODERS`.
+    channels
+        How many images the network sees at once.
 
     Returns
     -------
     torch.nn.Module
-        float32 (n, 1, 256, 256) in 0..1 to float32 logits (n, 1, 256, 256). Nothing is downloaded: the encoder's
-        weights are random too.
+        float32 (n, channels, y, x) in 0..1 to float32 logits (n, 1, y, x); sides divide by 32. Nothing is downloaded:
+        the encoder's weights are random too.
 
     Raises
     ------
     MissingExtra
         When torch or segmentation-models-pytorch is not installed.
+    ModelError
+        When there is no such encoder.
 
     Notes
     -----
-    U-Net (Ronneberger et al. 2015) on EfficientNet-B3 (Tan & Le 2019), 13.2 million weights, as in the paper.
+    U-Net (Ronneberger et al. 2015) on EfficientNet-B3 (Tan & Le 2019), as in the paper, or on EfficientNet-Lite0.
     """
+    if encoder not in _ENCODERS:
+        msg = f"there is no encoder {encoder!r}; allowed are {', '.join(ENCODERS)}"
+        raise ModelError(msg)
     smp = _library("segmentation_models_pytorch")
-    network: torch.nn.Module = smp.Unet("efficientnet-b3", in_channels=1, classes=1, encoder_weights=None)
+    network: torch.nn.Module = smp.Unet(_ENCODERS[encoder], in_channels=channels, classes=1, encoder_weights=None)
     return network
 
 
-def save_model(network: torch.nn.Module, card: ModelCard, path: str | Path) -> Path:
+def save_model(
+    network: torch.nn.Module,
+    card: ModelCard,
+    path: str | Path,
+    *,
+    half: bool = False,
+    priors: Mapping[str, npt.NDArray[np.uint8]] | None = None,
+) -> Path:
     """Write a network and its card into one file: all of it, or nothing.
 
     Parameters
     ----------
     network
-        As `build_network` makes it, on any device.
+        As `build_network` makes it for the card's encoder and channels, on any device.
     card
         A card is complete or it can't be made.
     path
         Ends in ``.safetensors``. A file that is there is replaced at once; readers see the old or the new.
+    half
+        Keep convolutions in float16: half the size, 3 digits. Batch statistics stay float32.
+    priors
+        Where lakes of the training were, by `training_data.prior_key`: uint8 (y, x), 255 where always water.
 
     Returns
     -------
@@ -81,14 +110,23 @@ def save_model(network: torch.nn.Module, card: ModelCard, path: str | Path) -> P
         msg = f"a model is saved with its ModelCard, not with a {given}; make one, or ModelCard.from_mapping"
         raise ModelError(msg)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    if fault := _other_architecture(weights):
-        msg = f"{path} was not written: the network is not {ARCHITECTURE}: {fault}; models are made by build_network()"
+    if fault := _other_architecture(weights, card):
+        msg = (
+            f"{path} was not written: the network is not a U-Net of {card.encoder} with {len(card.channels)} channels: "
+            f"{fault}; models are made by build_network()"
+        )
         raise ModelError(msg)
     if broken := [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]:
         msg = (
             f"{path} was not written: {len(broken)} tensors hold NaN or infinity, the first is {broken[0]}; train again"
         )
         raise ModelError(msg)
+    if half:
+        weights = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in weights.items()}
+        if broken := [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]:
+            msg = f"{path} was not written: {broken[0]} does not fit into float16; save it with half=False"
+            raise ModelError(msg)
+    weights |= {f"{_PRIOR}{key}": torch.from_numpy(prior) for key, prior in sorted((priors or {}).items())}
     text = json.dumps(card.to_mapping(), sort_keys=True, ensure_ascii=False, allow_nan=False)
     try:
         with replacing(path) as temporary:
@@ -180,9 +218,10 @@ def load_model(path: str | Path, *, expected_hash: str | None = None) -> torch.n
     MissingExtra
         When torch, segmentation-models-pytorch or safetensors is not installed.
     ModelError
-        As `read_card`; when the file is not the expected one; when its weights are not those of `ARCHITECTURE`.
+        As `read_card`; when the file is not the expected one; when its weights are not those of its card's network.
     """
-    read_card(path)
+    card = read_card(path)
+    torch = _library("torch")
     safetensors, safetensors_torch = _library("safetensors"), _library("safetensors.torch")
     try:
         # Read once: the bytes whose hash was checked are the bytes that are loaded.
@@ -194,18 +233,55 @@ def load_model(path: str | Path, *, expected_hash: str | None = None) -> torch.n
         weights = safetensors_torch.load(content)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise _foreign(path, error) from error
-    if fault := _other_architecture(weights):
-        msg = f"{path} does not hold the weights of {ARCHITECTURE}: {fault}; save the model again with save_model"
+    weights = {
+        name: tensor.float() if tensor.dtype == torch.float16 else tensor
+        for name, tensor in weights.items()
+        if not name.startswith(_PRIOR)
+    }
+    if fault := _other_architecture(weights, card):
+        msg = (
+            f"{path} does not hold the weights of a U-Net of {card.encoder} with {len(card.channels)} channels: {fault};"
+            " save the model again with save_model"
+        )
         raise ModelError(msg)
-    network = build_network()
+    network = build_network(card.encoder, len(card.channels))
     network.load_state_dict(weights, strict=True)
     return network.eval()
 
 
-def _other_architecture(weights: Mapping[str, torch.Tensor]) -> str:
-    """In which weights a state differs from that of `ARCHITECTURE`; empty when in none."""
+def read_priors(path: str | Path) -> dict[str, npt.NDArray[np.uint8]]:
+    """Read where the lakes of a model's training were.
+
+    Parameters
+    ----------
+    path
+        A file that `save_model` wrote.
+
+    Returns
+    -------
+    dict
+        By `training_data.prior_key`: uint8 (y, x), 255 where every mask had water. Empty when the file has none.
+
+    Raises
+    ------
+    MissingExtra, ModelError
+        As `read_card`.
+    """
+    read_card(path)
+    safetensors = _library("safetensors")
+    try:
+        with safetensors.safe_open(str(path), framework="numpy") as opened:
+            names = [name for name in opened.keys() if name.startswith(_PRIOR)]  # noqa: SIM118 - it is no mapping
+            return {name.removeprefix(_PRIOR): opened.get_tensor(name) for name in names}
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise _foreign(path, error) from error
+
+
+def _other_architecture(weights: Mapping[str, torch.Tensor], card: ModelCard) -> str:
+    """In which weights a state differs from that of a card's network; empty when in none."""
     with _library("torch").device("meta"):  # shapes only: no memory, no random numbers
-        wanted = {name: (tuple(t.shape), t.dtype) for name, t in build_network().state_dict().items()}
+        built = build_network(card.encoder, len(card.channels))
+        wanted = {name: (tuple(t.shape), t.dtype) for name, t in built.state_dict().items()}
     given = {name: (tuple(t.shape), t.dtype) for name, t in weights.items()}
     differing = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
     return f"{len(differing)} tensors differ, the first is {differing[0]}" if differing else ""

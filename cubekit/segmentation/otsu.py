@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from cubekit.errors import ConfigError, GridMismatch
-from cubekit.segmentation._blocks import map_passes, observed_of
+from cubekit.errors import ConfigError
+from cubekit.segmentation._blocks import map_passes, observed_of, on_lattice
 
 if TYPE_CHECKING:
     from cubekit.lakes import Lake
@@ -109,15 +109,7 @@ def segment_otsu(da: xr.DataArray, lake: Lake) -> xr.DataArray:
     if scale != "linear power":
         msg = f"model 'otsu' takes linear power, this array says its scale is {scale!r}; give what prepare() makes"
         raise ConfigError(msg)
-    try:
-        outline, zone = (mask.sel(y=da["y"], x=da["x"]).values for mask in (lake.outline_mask, lake.zone_mask))
-    except KeyError as error:
-        rows, columns = lake.lattice.shape
-        msg = (
-            f"the array's y and x are not on the lattice of lake {lake.id!r} (EPSG:{lake.epsg}, {lake.spacing} m, "
-            f"{rows} x {columns}); give what was made for this lake, or the lake .at_spacing() of the array"
-        )
-        raise GridMismatch(msg) from error
+    outline, zone = (on_lattice(mask, da, lake) for mask in (lake.outline_mask, lake.zone_mask))
     # One byte a pixel, once in the graph: 0 far from the lake, 1 in its zone, 2 inside its outline.
     region = (zone.astype(np.uint8) + (outline & zone))[None]
     return map_passes(_segment_block, da, {"model": "otsu", "model_hash": METHOD_HASH}, region)

@@ -165,6 +165,21 @@ def read_header(path: Path) -> Header | str:
         return f"unreadable: {str(error).splitlines()[0].replace(str(path), path.name)}"
 
 
+def header_of(path: Path) -> Header:
+    """Read the header of a chip that could be read before.
+
+    Raises
+    ------
+    SourceError
+        When it can't be read any more.
+    """
+    header = read_header(path)
+    if isinstance(header, str):
+        msg = f"{path} is {header}; take it out or mend it"
+        raise SourceError(msg)
+    return header
+
+
 def read_chip(path: Path) -> npt.NDArray[np.uint8]:
     """Read a chip: uint8 (y, x).
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +12,14 @@ import numpy as np
 
 from cubekit.errors import ConfigError, ModelError
 from cubekit.segmentation import model as models
+from cubekit.segmentation import shipped
 from cubekit.segmentation._checkpoint import weights_hash
+from cubekit.segmentation._imagenet import imagenet_encoder
 from cubekit.segmentation._loader import Loader, Samples
 from cubekit.segmentation.calibration import LogitCounts, fit_temperature, fold_temperature
-from cubekit.segmentation.card import ModelCard
+from cubekit.segmentation.card import CHANNELS, ModelCard
 from cubekit.segmentation.fitting import Progress, Row, fit, predicted
+from cubekit.segmentation.priors import Prior
 from cubekit.segmentation.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def train(
     data_note: str,
     split: str,
     lakes: Sequence[str] | None = None,
+    priors: Mapping[str, Prior] | None = None,
+    ids: Sequence[str] = (),
+    half: bool = False,
     resume: bool = True,
     progress: Progress | None = None,
     device: str = "auto",
@@ -77,8 +81,9 @@ def train(
     ----------
     samples, validation
         By number, lazily, from one thread at a time: chip uint8 as `equalize` makes it, mask bool with True on water,
-        observed bool, all (y, x), of one size whose sides are multiples of 32. A list of such tuples will do. Learned
-        from are `samples` only; `validation` chooses the epoch and the temperature, so it is no test.
+        observed bool, all (y, x), of one size whose sides are multiples of 32. A list of such tuples will do. With the
+        recipe's `prior` the first is (2, y, x): the chip, and where the lake was. Learned from are `samples` only;
+        `validation` chooses the epoch and the temperature, so it is no test.
     recipe
         See `Recipe`.
     out
@@ -91,6 +96,12 @@ def train(
         For the card: what was learned from, and how `validation` was set apart.
     lakes
         The lake of each validation sample, for ``choose = "iou_by_lake"``.
+    priors
+        Where the lakes of the training were, to be kept with the model: see `priors.known_priors`.
+    ids
+        Of all samples that were looked at, for the card: `cubekit evaluate` says when it tests some of them.
+    half
+        Save the weights in half precision; they are rounded before they are measured.
     resume
         Go on from the checkpoint in `out`, if there is one; otherwise start anew.
     progress
@@ -121,12 +132,23 @@ def train(
     the training was killed and resumed.
     """
     card = ModelCard(
-        name=Path(out).absolute().name, created=datetime.now(UTC), preprocessing=preprocessing, licence=licence
+        name=Path(out).absolute().name,
+        created=datetime.now(UTC),
+        preprocessing=preprocessing,
+        licence=licence,
+        encoder=recipe.network.encoder,
+        channels=_channels(recipe),
     )
     where = _device(device)
     for given in (samples, validation):
-        if len(given) and any(side % 32 for side in np.shape(given[0][0])):
-            msg = f"chips of {np.shape(given[0][0])} pixels don't go through a U-Net; give sides that divide by 32"
+        shape = np.shape(given[0][0]) if len(given) else ()
+        if any(side % 32 for side in shape[-2:]):
+            msg = f"chips of {shape} pixels don't go through a U-Net; give sides that divide by 32"
+            raise ConfigError(msg)
+        if shape and (shape[0] if len(shape) == 3 else 1) != len(card.channels):
+            msg = (
+                f"the recipe's network sees {' and '.join(card.channels)}, and the images are {shape}; give both alike"
+            )
             raise ConfigError(msg)
     network = start_network(recipe)
     start = weights_hash(network.state_dict())
@@ -139,6 +161,7 @@ def train(
         "validation_samples": len(validation),
         "recipe": recipe.model_dump(mode="json"),
         "start": start,
+        "ids": sorted(ids),
         "device": _device_name(where),
         "seconds": round(sum(row["seconds"] for row in found.history), 1),
     }
@@ -146,9 +169,13 @@ def train(
     # The chosen one last: its numbers are those that are returned.
     for name, weights, epoch in ((LAST, found.last, len(found.history)), (MODEL, found.chosen, found.epoch)):
         network.load_state_dict(dict(weights))
+        if half:
+            _round_to_half(network)
         counts = _logit_counts(network, validation, recipe)
         temperature = fit_temperature(counts)
         fold_temperature(network, temperature)
+        if half:
+            _round_to_half(network)
         scores = {key: value for key, value in found.history[epoch - 1].items() if key.startswith("validation_")}
         metrics = scores | {
             "epoch": epoch,
@@ -159,7 +186,8 @@ def train(
         digest = weights_hash(network.state_dict())
         made = {**card.to_mapping(), "created": found.finished.isoformat(), "metrics": metrics}
         made["training"] = {**training, "weights": digest}
-        saved[name] = models.save_model(network, ModelCard.from_mapping(made), Path(out) / name)
+        kept = ModelCard.from_mapping(made)
+        saved[name] = models.save_model(network, kept, Path(out) / name, half=half, priors=priors)
     return Trained(saved[MODEL], saved[LAST], found.epoch, temperature, digest, found.history)
 
 
@@ -181,48 +209,43 @@ def start_network(recipe: Recipe) -> torch.nn.Module:
     MissingExtra
         When torch or segmentation-models-pytorch is not installed.
     ModelError
-        When the hub can't be reached for ``"imagenet"``, or there is no model at the path.
+        When the hub can't be reached for ``"imagenet"``, there is no model at the path, or it has another encoder or
+        other channels.
     """
     torch = models._library("torch")
-    start = recipe.network.start
+    start, encoder, channels = recipe.network.start, recipe.network.encoder, _channels(recipe)
     with torch.random.fork_rng([]):
         torch.manual_seed(recipe.training.seed)
-        network = models.build_network()
-    if start == "imagenet":
-        network.get_submodule("encoder").load_state_dict(_imagenet_encoder().state_dict())
-    elif start != "none":
-        network.load_state_dict(models.load_model(start).state_dict())
+        network = models.build_network(encoder, len(channels))
+        if start == "imagenet":
+            network.get_submodule("encoder").load_state_dict(imagenet_encoder(encoder, len(channels)))
+    if start not in {"imagenet", "none"}:
+        path = shipped.find(start)
+        card = models.read_card(path)
+        if (card.encoder, card.channels) != (encoder, channels):
+            msg = (
+                f"the start {start!r} is a U-Net of {card.encoder} that sees {' and '.join(card.channels)}, and the "
+                f"recipe asks for {encoder} and {' and '.join(channels)}; make both alike"
+            )
+            raise ModelError(msg)
+        network.load_state_dict(models.load_model(path).state_dict())
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = recipe.network.batchnorm_momentum
     return network.train()
 
 
-def _imagenet_encoder() -> torch.nn.Module:
-    """The encoder with ImageNet's weights, its first convolution summed over the three colours."""
-    get_encoder = models._library("segmentation_models_pytorch.encoders").get_encoder
-    try:
-        with _silent("huggingface_hub"):  # it tells of each of its retries
-            encoder: torch.nn.Module = get_encoder("efficientnet-b3", in_channels=1, weights="imagenet")
-    except Exception as error:  # the hub's client raises those of three libraries
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        msg = (
-            f"the ImageNet weights of EfficientNet-B3 can't be fetched from the Hugging Face hub ({reason}); go where "
-            'it can be reached, or set start = "none" or the path of a model in the recipe\'s section [network]'
-        )
-        raise ModelError(msg) from error
-    return encoder
+def _channels(recipe: Recipe) -> tuple[str, ...]:
+    return CHANNELS if recipe.network.prior else CHANNELS[:1]
 
 
-@contextmanager
-def _silent(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+def _round_to_half(network: torch.nn.Module) -> None:
+    """Round the weights that `save_model` keeps in half precision, so that what is measured is what is saved."""
+    torch = models._library("torch")
+    with torch.no_grad():
+        for weights in network.state_dict().values():
+            if weights.ndim > 1:
+                weights.copy_(weights.half())
 
 
 def _device(name: str) -> torch.device:

@@ -7,13 +7,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from cubekit.errors import ConfigError, ModelError
 from cubekit.segmentation import splits
 from cubekit.segmentation.augmentation import Labelled
 from cubekit.segmentation.card import FINGERPRINT_KEYS
-from cubekit.segmentation.pairs import Pair, observed_pixels, read_chip, read_header, read_mask
+from cubekit.segmentation.pairs import Header, Pair, header_of, observed_pixels, read_chip, read_mask
+from cubekit.segmentation.priors import Prior, known_priors, training_priors
 from cubekit.segmentation.splits import Sample, Split
 from cubekit.sources.names import ProductFile, parse
 
@@ -22,16 +25,19 @@ SPLITS = ("random", "date", "lake", "track", "none")
 
 
 class PairSamples(Sequence[Labelled]):
-    """Pairs as `train` takes them: chip, mask and observed, each read when it is asked for.
+    """Pairs as `train` takes them: image, mask and observed, each read when it is asked for.
 
     Parameters
     ----------
     pairs
         From `load_pairs`.
+    priors
+        Where the lake of each was, uint8 (y, x), as `training_priors` gives them: the image's second channel. Without
+        them the image is the chip.
     """
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._pairs = pairs
+    def __init__(self, pairs: Sequence[Pair], priors: Sequence[Prior] | None = None) -> None:
+        self._pairs, self._priors = pairs, priors
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -39,7 +45,54 @@ class PairSamples(Sequence[Labelled]):
     def __getitem__(self, index: Any) -> Any:
         pair = self._pairs[index]
         chip = read_chip(pair.chip)
-        return chip, read_mask(pair.mask), observed_pixels(chip)
+        image = chip if self._priors is None else np.stack([chip, self._priors[index]])
+        return image, read_mask(pair.mask), observed_pixels(chip)
+
+
+class Parts(NamedTuple):
+    """What `train` takes."""
+
+    samples: PairSamples
+    validation: PairSamples
+    priors: dict[str, Prior] | None
+    """To be kept with the model; None when it sees none."""
+
+
+def training_parts(pairs: Sequence[Pair], split: Split, *, prior: bool) -> Parts:
+    """Cut pairs into the parts of a training.
+
+    Parameters
+    ----------
+    pairs
+        From `load_pairs`; what `split` was made of.
+    split
+        From `training_split`. Its test part is not looked at.
+    prior
+        Whether the network sees where lakes were: that is told from the masks of the training part.
+
+    Raises
+    ------
+    SourceError
+        When a mask or a header can't be read.
+    """
+    learned, choosing = ([pairs[index] for index in part] for part in (split.train, split.validation))
+    if not prior:
+        return Parts(PairSamples(learned), PairSamples(choosing), None)
+    used = [*learned, *choosing]
+    samples = [pair.sample for pair in used]
+    masks = [read_mask(pair.mask) for pair in learned]
+    train = range(len(learned))
+    # Only masks of `train` are ever asked for.
+    told = training_priors(samples, [*masks, *masks[:1] * len(choosing)], train, range(len(used)), _headers(used))
+    return Parts(
+        PairSamples(learned, told[: len(learned)]),
+        PairSamples(choosing, told[len(learned) :]),
+        known_priors(samples[: len(learned)], masks),
+    )
+
+
+def _headers(pairs: Sequence[Pair]) -> list[Header]:
+    return [header_of(pair.chip) for pair in pairs]
 
 
 def fingerprint_of(pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -60,13 +113,12 @@ def fingerprint_of(pairs: Sequence[Pair]) -> dict[str, Any]:
     ------
     ModelError
         When a chip tells it neither way, or two were made differently.
+    SourceError
+        When a chip can't be read.
     """
     found: dict[str, Pair] = {}
     for pair in pairs:
-        header = read_header(pair.chip)
-        if isinstance(header, str):
-            msg = f"{pair.chip} is {header}; take it out or mend it"
-            raise ModelError(msg)
+        header = header_of(pair.chip)
         name = parse(pair.chip.name)
         if header.preprocessing is not None:
             chain = _chain(header.preprocessing, pair)

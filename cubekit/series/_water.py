@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cubekit.errors import ConfigError, GridMismatch, LakeError
 from cubekit.lakes import Lake
+from cubekit.series._interval import TAIL, bounds
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -100,6 +101,40 @@ def lake_water(
     return np.asarray(belongs[labels])
 
 
+def lake_probability(
+    probability: NDArray[Any], known: NDArray[np.bool_], outline: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Highest threshold at which a pixel is water of this lake, 0 where at none: its probability to be that.
+
+    A pixel that is surely water but behind a sill of 0.3 is the lake's with 0.3, as the sill may be land. At any
+    threshold, the pixels from it on are those of `lake_water`, but for what is nearer than `TAIL` to 0 or 1: that
+    counts as 0 or 1. Not known counts as 0.
+    """
+    chance = np.where(known & (probability >= TAIL), probability, 0).astype(np.float32)
+    chance[chance > 1 - TAIL] = 1
+    reached = np.zeros_like(chance)
+    box = _around(chance > 0)
+    chance, within, outline = chance[box], reached[box], outline[box]
+    np.copyto(within, chance, where=outline)
+    # Two leaps first: nearly all water is reached at once, and only its soft shore step by step.
+    for level in (0.5, 1.0):
+        water = lake_water(chance, chance > 0, outline, level)
+        np.maximum(within, np.float32(level), out=within, where=water)
+    down, up, right, left = np.s_[1:], np.s_[:-1], np.s_[:, 1:], np.s_[:, :-1]
+    while True:
+        before = within.copy()
+        for to, source in ((down, up), (up, down), (right, left), (left, right)):
+            np.maximum(within[to], np.minimum(within[source], chance[to]), out=within[to])
+        if np.array_equal(within, before):
+            return reached
+
+
+def _around(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns that hold all of a mask; empty ones when nothing is in it."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)) if rows.size else np.s_[:0, :0]
+
+
 def measure(
     probability: NDArray[Any],
     observed: NDArray[np.bool_],
@@ -107,13 +142,17 @@ def measure(
     outline: NDArray[np.bool_],
     *,
     threshold: float,
+    block: float,
+    floor: float,
     zone_pixels: int,
     outline_pixels: int,
 ) -> tuple[float, float, float, float, float, float, float]:
-    """Count one pass, in pixels: wet, shore length, reach, summed probability, dry, not observed; observed fraction.
+    """Count one pass, in pixels: wet, at least, at most, summed probability, dry, not observed; observed fraction.
 
-    Reach is what may be water for all that is known: the wet and the unknown pixels that are connected to the outline,
-    those outside of the array included. The first five are NaN when less than half of the outline is known.
+    At least and at most are the bounds of the block bootstrap (see `bounds`) of what was seen; at most with what may be
+    water for all that is known: the unknown pixels that are connected to the outline over wet or unknown ones, those
+    outside of the array included, and what was seen behind them. The first five are NaN when less than half of the
+    outline is known.
     """
     seen = int(np.count_nonzero(zone & observed))
     missing, fraction = float(zone_pixels - seen), seen / zone_pixels
@@ -126,13 +165,22 @@ def measure(
     if outline_pixels - np.count_nonzero(outline & known) > (1 - OUTLINE_KNOWN) * outline_pixels:
         return np.nan, np.nan, np.nan, np.nan, np.nan, missing, fraction
     water = lake_water(probability, zone & observed, outline, threshold)
-    possible = lake_water(np.where(known, probability, 1.0), zone, outline, threshold)
-    outside = zone_pixels - int(np.count_nonzero(zone))
-    wet, reach = int(np.count_nonzero(water)), float(np.count_nonzero(possible) + outside)
-    if not wet:
-        return 0.0, 0.0, reach, 0.0, float(count), missing, fraction
-    shore, fractions = _shore_length(water), _summed(probability, known, water, threshold)
-    return float(wet), shore, reach, fractions, float(count - wet), missing, fraction
+    hopeful = np.where(known, probability, 1.0)
+    possible = lake_water(hopeful, zone, outline, threshold)
+    unknown = np.count_nonzero(possible & ~known) + zone_pixels - np.count_nonzero(zone)
+    wet, reach = int(np.count_nonzero(water)), int(np.count_nonzero(possible & known))
+    shore, fractions = 0.0, 0.0
+    if wet:
+        shore, fractions = _shore_length(water), _summed(probability, known, water, threshold)
+    # Also where nothing is wet: a lake that is 0.4 everywhere may still be there.
+    chance = lake_probability(probability, known, outline)
+    low, high = bounds(chance, wet, shore, block=block, floor=floor)
+    if count < zone.sum():
+        # What isn't seen is no dam: likely water behind it belongs to the upper bound, surely wet or not.
+        behind = np.where(known, lake_probability(hopeful, zone, outline), 0)
+        if reach > wet or not np.array_equal(behind, chance):
+            high = bounds(behind, reach, shore, block=block, floor=floor)[1]
+    return float(wet), low, high + unknown, fractions, float(count - wet), missing, fraction
 
 
 def _shore_length(water: NDArray[np.bool_]) -> float:
@@ -143,9 +191,7 @@ def _shore_length(water: NDArray[np.bool_]) -> float:
     """
     from skimage.measure import perimeter_crofton
 
-    rows, columns = np.flatnonzero(water.any(axis=1)), np.flatnonzero(water.any(axis=0))
-    inner = water[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return float(perimeter_crofton(inner, directions=4))  # type: ignore[no-untyped-call]
+    return float(perimeter_crofton(water[_around(water)], directions=4))  # type: ignore[no-untyped-call]
 
 
 def _summed(

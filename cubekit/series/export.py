@@ -257,6 +257,8 @@ def _rows(name: str, area: xr.Dataset) -> Iterator[tuple[Any, ...]]:
 
 def _words(codes: xr.DataArray, words: tuple[str, ...]) -> list[str]:
     values = codes.to_numpy()
+    if values.dtype.kind in "OU" and all(isinstance(value, str) for value in values.tolist()):
+        return [str(value) for value in values.tolist()]  # names already, as of optical sensors
     if values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() < len(words)):
         given = ", ".join(str(value) for value in np.unique(values).tolist())
         msg = f"{codes.name} holds {given}; allowed are the codes 0 to {len(words) - 1} ({', '.join(words)})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from inspect import signature
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pystac
@@ -15,7 +16,13 @@ from cubekit.lakes import Lake
 Period = tuple[date | None, date | None]
 """First and last day, both inclusive, UTC; None leaves that side open."""
 
-SCHEMES = ("folder:PATH", "simulated:PATH[?seed=N&growth=METRES&looks=N&revisit=DAYS]")
+SCHEMES = (
+    "folder:PATH",
+    "simulated:PATH[?seed=N&growth=METRES&looks=N&revisit=DAYS&product=NAME&dem=FILE&outburst=DAY]",
+    "stac:URL#COLLECTION",
+    "hyp3:FOLDER",
+    "opera[?tracks=N,N&platforms=NAME,NAME&polarisations=vv,vh]",
+)
 """What `find_scenes` takes."""
 
 
@@ -30,7 +37,10 @@ def find_scenes(
         The lake; scenes that don't touch its AOI are left out.
     source
         ``folder:PATH``, GeoTIFFs named as HyP3 RTC products or OPERA RTC-S1 granules, or ``simulated:PATH?seed=0``, an
-        archive that is simulated into a folder (parameters: `cubekit.sources.simulated.find`).
+        archive that is simulated into a folder (parameters: `cubekit.sources.simulated.find`), or
+        ``stac:URL#COLLECTION``, a collection of a STAC API (`cubekit.sources.stac.find`), or
+        ``opera``, OPERA RTC-S1 granules at ASF (parameters: `cubekit.sources.opera.find`), or
+        ``hyp3:FOLDER``, what an order at HyP3 has brought to a folder (`cubekit.sources.hyp3.find`).
     start, end
         First and last day, both inclusive, UTC; dates or ISO strings. Open by default.
 
@@ -66,6 +76,18 @@ def find_scenes(
 
         path, _, query = rest.partition("?")
         return simulated.find(lake, period, path, **_parameters(query, simulated.find))
+    if scheme == "stac" and rest:
+        from cubekit.sources import stac
+
+        return stac.find(lake, period, rest)
+    if scheme == "hyp3" and rest:
+        from cubekit.sources import hyp3
+
+        return hyp3.find(lake, period, rest)
+    if (parts := source.partition("?"))[0] == "opera":
+        from cubekit.sources import opera
+
+        return opera.find(lake, period, **opera.parameters(parts[2]))
     msg = f"source {source!r} isn't known; allowed are {', '.join(SCHEMES)}"
     raise ConfigError(msg)
 
@@ -100,21 +122,27 @@ def _day(value: str | date | None, name: str) -> date | None:
         raise ConfigError(msg) from None
 
 
-def _parameters(query: str, find: Callable[..., object]) -> dict[str, float]:
-    """Numbers that a URI gives for the keyword-only parameters of a source."""
+def _parameters(query: str, find: Callable[..., object]) -> dict[str, Any]:
+    """Numbers and texts that a URI gives for the keyword-only parameters of a source."""
+    keywords = [one for one in signature(find).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    numbers = {one.name for one in keywords if "float" in str(one.annotation)}
+    allowed = [one.name for one in keywords]
     try:
-        pairs = [(name, float(value)) for name, value in parse_qsl(query, True, strict_parsing=bool(query))]
+        given = parse_qsl(query, True, strict_parsing=bool(query))
+        if unknown := [name for name, _ in given if name not in allowed]:
+            msg = f"the simulated source has no parameter {', '.join(unknown)}; allowed are {', '.join(allowed)}"
+            raise ConfigError(msg)
+        pairs = {name: float(value) if name in numbers else value for name, value in given}
     except ValueError:
-        msg = f"the parameters {query!r} of the simulated source are not name=number pairs joined by &"
+        msg = (
+            f"the parameters {query!r} of the simulated source are not name=value pairs joined by &, with numbers for "
+            f"{', '.join(name for name in allowed if name in numbers)}"
+        )
         raise ConfigError(msg) from None
-    allowed = [one.name for one in signature(find).parameters.values() if one.kind is one.KEYWORD_ONLY]
-    if unknown := [name for name, _ in pairs if name not in allowed]:
-        msg = f"the simulated source has no parameter {', '.join(unknown)}; allowed are {', '.join(allowed)}"
-        raise ConfigError(msg)
-    if len(dict(pairs)) < len(pairs):
+    if len(pairs) < len(given):
         msg = f"the parameters {query!r} of the simulated source name one of them twice; give each once"
         raise ConfigError(msg)
-    return dict(pairs)
+    return pairs
 
 
 def _utc(time: datetime) -> datetime:

@@ -20,9 +20,6 @@ from cubekit.errors import ConfigError, SourceError
 from cubekit.lakes import Lake
 from cubekit.passes import ORBIT_SECONDS, REPEAT_ORBITS, absolute_orbit, ascending_node, relative_orbit
 
-SPACING = 30
-"""Pixels of OPERA RTC-S1, metres."""
-
 # First and last day on which each platform delivers; OPERA has none of the earlier, uncalibrated data of S1C.
 _SERVICE: Mapping[str, tuple[date, date]] = {
     "sentinel-1a": (date(2014, 10, 3), date.max),
@@ -32,6 +29,7 @@ _SERVICE: Mapping[str, tuple[date, date]] = {
 _INCLINATION, _NODE_HOUR, _EARTH_RATE = math.radians(98.18), 18.02, 2 * math.pi / 86164.1
 _NEAR, _FAR, _EARTH_RADIUS = 365.0, 624.0, 6371.0  # reach of the swath from nadir, on the ground, km
 _PREAMBLE, _BURST = 2.299849, 2.758273  # s
+_SCENE_LEAD = 12.5  # s from the start of a scene to the lake: HyP3 is given scenes of 25 s
 
 
 @dataclass(frozen=True)
@@ -58,25 +56,22 @@ class View:
         """Time from the ascending node to the start of a burst."""
         return timedelta(seconds=_PREAMBLE + (burst - 1) * _BURST - (self.track - 1) * ORBIT_SECONDS)
 
+    def starts(self, in_bursts: bool) -> tuple[timedelta, ...]:
+        """Times from the ascending node to the start of each burst, or of the scene that has the lake in its middle."""
+        if in_bursts:
+            return tuple(self.start(burst) for burst in self.bursts)
+        return (timedelta(seconds=self.seconds - _SCENE_LEAD),)
+
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of a platform over a lake: when each of its bursts starts (UTC), and when it was processed."""
+    """One pass of a platform over a lake: when each of its products starts (UTC), and when they were processed."""
 
     platform: str
     orbit: int
     view: View
     starts: tuple[datetime, ...]
     processed: datetime
-
-    @property
-    def granules(self) -> tuple[str, ...]:
-        """Names of the OPERA granules, one a burst."""
-        return tuple(
-            f"OPERA_L2_RTC-S1_T{self.view.track:03d}-{burst:06d}-{self.view.swath}_{start:%Y%m%dT%H%M%SZ}"
-            f"_{self.processed:%Y%m%dT%H%M%SZ}_S1{self.platform[-1].upper()}_{SPACING}_v1.0"
-            for burst, start in zip(self.view.bursts, self.starts, strict=True)
-        )
 
 
 def views(lake: Lake) -> list[View]:
@@ -118,9 +113,15 @@ def chosen(lake: Lake, tracks: Sequence[int] | None) -> list[View]:
 
 
 def passes(
-    view: View, first: date, last: date, *, cycles: int, draws: Callable[[str, int], np.random.Generator]
+    view: View,
+    first: date,
+    last: date,
+    *,
+    cycles: int,
+    draws: Callable[[str, int], np.random.Generator],
+    in_bursts: bool = True,
 ) -> Iterator[Pass]:
-    """Passes of a track whose first burst starts on one of these days.
+    """Passes of a track whose first product starts on one of these days.
 
     Parameters
     ----------
@@ -132,6 +133,8 @@ def passes(
         Every how many repeat cycles a platform delivers.
     draws
         Random numbers of a platform's absolute orbit, from their beginning.
+    in_bursts
+        Whether a pass is delivered in bursts, as OPERA's are, or in one scene.
     """
     for platform, (begins, ends) in _SERVICE.items():
         begin, end, once = max(first, begins), min(last, ends), timedelta(seconds=ORBIT_SECONDS)
@@ -146,7 +149,7 @@ def passes(
             if ahead := (view.track - relative_orbit(platform, orbit)) % REPEAT_ORBITS:
                 time += (ahead - 1) * once
                 continue
-            one = _pass(platform, orbit, view, draws(platform, orbit))
+            one = _pass(platform, orbit, view, draws(platform, orbit), in_bursts)
             if begin <= one.starts[0].date() <= end and delivered(orbit, cycles):
                 yield one
 
@@ -156,8 +159,8 @@ def delivered(orbit: int, cycles: int) -> bool:
     return orbit // REPEAT_ORBITS % cycles == 0
 
 
-def _pass(platform: str, orbit: int, view: View, draws: np.random.Generator) -> Pass:
+def _pass(platform: str, orbit: int, view: View, draws: np.random.Generator, in_bursts: bool) -> Pass:
     late, latency = draws.random(2)
     node = ascending_node(platform, orbit) + timedelta(seconds=late)
-    starts = tuple((node + view.start(burst)).replace(microsecond=0) for burst in view.bursts)
+    starts = tuple((node + since).replace(microsecond=0) for since in view.starts(in_bursts))
     return Pass(platform, orbit, view, starts, starts[-1] + timedelta(seconds=int(3600 * (3 + 9 * latency))))

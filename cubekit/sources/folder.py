@@ -5,32 +5,28 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pystac
 from pyproj import Transformer
-from shapely.geometry import box, mapping
+from shapely.geometry import box
 
 from cubekit.errors import SceneWarning, SourceError
 from cubekit.lakes import Lake
-from cubekit.passes import ORBIT_SECONDS, REPEAT_ORBITS, absolute_orbit, ascending_node, relative_orbit
 from cubekit.sources import Period
+from cubekit.sources._items import UNKNOWN_PROCESSING, grid, item, near, nothing_found, of_period, orbit_of
 from cubekit.sources.names import FOREIGN, ProductFile, parse
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-UNKNOWN_PROCESSING = datetime(1970, 1, 1, tzinfo=UTC)
-"""Stands for a processing time that a product does not tell: older than any other."""
-
 SIMULATOR = "cubekit-simulator"
 """How the tag SOFTWARE_VERSION of simulated granules begins. They never share a cube with real ones."""
 
-LONGEST_PASS = timedelta(minutes=30)
-"""A pass over a lake is shorter than this, whatever the number of scenes."""
+PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 
 _FOREIGN = 5
 
@@ -106,16 +102,13 @@ def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
             items.append(made)
     if found.left_out:
         warnings.warn(_listing(folder, found.left_out), SceneWarning, stacklevel=3)
-    items = _of_period(items, period)
+    items = of_period(items, period)
     if not items:
-        first, last = period
-        msg = (
-            f"no scene of {lake.id} between {first or 'the beginning'} and {last or 'today'} below {folder}: of "
-            f"{len(files)} GeoTIFFs {found.outside} lie outside this period, {found.elsewhere} elsewhere, "
-            f"{len(found.left_out)} can't be used; give another folder or period"
+        why = (
+            f"below {folder}: of {len(files)} GeoTIFFs {found.outside} lie outside this period, {found.elsewhere} "
+            f"elsewhere, {len(found.left_out)} can't be used; give another folder or period"
         )
-        raise SourceError(msg)
-    items.sort(key=lambda item: (item.datetime or UNKNOWN_PROCESSING, item.id))
+        raise SourceError(nothing_found(lake.id, period, why))
     return pystac.ItemCollection(items)
 
 
@@ -130,7 +123,7 @@ def _sort(files: Iterable[Path], lake: Lake, period: Period) -> _Found:
         if isinstance(parsed, str):
             found.left_out[file] = parsed
             continue
-        if not _near(parsed.start, period):
+        if not near(parsed.start, period):
             found.outside += 1
             continue
         header = _read_header(file)
@@ -147,28 +140,6 @@ def _sort(files: Iterable[Path], lake: Lake, period: Period) -> _Found:
             else:
                 layers[parsed.layer] = (file, parsed, header)
     return found
-
-
-def _near(time: datetime, period: Period) -> bool:
-    first, last = period
-    return (first is None or (time + LONGEST_PASS).date() >= first) and (
-        last is None or (time - LONGEST_PASS).date() <= last
-    )
-
-
-def _of_period(items: Iterable[pystac.Item], period: Period) -> list[pystac.Item]:
-    """Items of the passes that start in a period: a pass may cross midnight, and is not cut there."""
-    passes: dict[tuple[str, int], list[pystac.Item]] = {}
-    for item in items:
-        key = (str(item.properties["platform"]), int(item.properties["sat:absolute_orbit"]))
-        passes.setdefault(key, []).append(item)
-    first, last = period
-    kept = []
-    for scenes in passes.values():
-        day = min(scene.datetime for scene in scenes if scene.datetime).date()
-        if (first is None or day >= first) and (last is None or day <= last):
-            kept += scenes
-    return kept
 
 
 def _read_header(file: Path) -> _Header | str:
@@ -234,61 +205,23 @@ def _item(layers: Mapping[str, tuple[Path, ProductFile, _Header]]) -> pystac.Ite
         return f"its pixels are {header.transform[0]:g} m, its name says {product.spacing} m"
     if any(not np.issubdtype(layers[band][2].tags["dtype"], np.floating) for band in bands):
         return f"its values are {header.tags['dtype']}, not floating-point power"
-    geometry = _orbit(product, header.tags)
-    if isinstance(geometry, str):
-        return geometry
-    processed = product.processed or _tiff_datetime(header.tags) or UNKNOWN_PROCESSING
+    orbit = orbit_of(product, header.tags)
+    if isinstance(orbit, str):
+        return orbit
     simulated = header.tags.get("SOFTWARE_VERSION", "").startswith(SIMULATOR)
-    outline = _footprint(header, 4326)
-    item = pystac.Item(
-        id=product.product,
-        geometry=mapping(outline),
-        bbox=list(outline.bounds),
-        datetime=product.start,
-        properties={
-            "platform": product.platform,
-            **geometry,
-            "processing:datetime": processed.isoformat(),
-            "proj:code": f"EPSG:{header.epsg}",
-            "proj:shape": list(header.shape),
-            "proj:transform": list(header.transform),
-            "cubekit:scene": f"{product.platform}_{geometry['sat:absolute_orbit']}_{product.scene}",
-            "cubekit:source": "simulated" if simulated else product.family,
-            "cubekit:spacing": product.spacing,
-            "cubekit:speckle_filter": product.speckle_filter,
-            "cubekit:mask_coding": product.family,
-        },
-        stac_extensions=["https://stac-extensions.github.io/projection/v2.0.0/schema.json"],
+    made = item(
+        product,
+        orbit,
+        _footprint(header, 4326),
+        {layer: str(file.resolve()) for layer, (file, _, _) in layers.items()},
+        processed=product.processed or _tiff_datetime(header.tags) or UNKNOWN_PROCESSING,
+        source="simulated" if simulated else None,
     )
+    made.properties.update(grid(header.epsg, header.shape, header.transform))
+    made.stac_extensions.append(PROJECTION)
     if "CUBEKIT_LOOKS" in header.tags:
-        item.properties["cubekit:looks"] = float(header.tags["CUBEKIT_LOOKS"])
-    for layer, (file, _, _) in sorted(layers.items()):
-        roles = ["data-mask"] if layer == "mask" else ["data"]
-        item.add_asset(layer, pystac.Asset(str(file.resolve()), media_type=pystac.MediaType.GEOTIFF, roles=roles))
-    return item
-
-
-def _orbit(product: ProductFile, tags: Mapping[str, str]) -> dict[str, int | str] | str:
-    """Orbit numbers and direction: from the metadata where it has them, else from the time."""
-    try:
-        orbit = int(tags.get("ABSOLUTE_ORBIT_NUMBER") or absolute_orbit(product.platform, product.start))
-    except SourceError as error:
-        return str(error)
-    except ValueError:
-        return f"its tag ABSOLUTE_ORBIT_NUMBER is {tags['ABSOLUTE_ORBIT_NUMBER']!r}, not a number"
-    computed = relative_orbit(product.platform, orbit)
-    track = product.track or computed
-    # The count changes at the equator, where the time is right to a second only: there the name wins.
-    off = (track - computed + REPEAT_ORBITS // 2) % REPEAT_ORBITS - REPEAT_ORBITS // 2
-    if abs(off) > 1 or (off and "ABSOLUTE_ORBIT_NUMBER" in tags):
-        return f"its name says relative orbit {track}, its absolute orbit {orbit} is on {computed}"
-    orbit += off
-    since_node = (product.start - ascending_node(product.platform, orbit)).total_seconds() / ORBIT_SECONDS
-    computed_direction = "descending" if 0.25 <= since_node % 1 < 0.75 else "ascending"
-    direction = tags.get("ORBIT_PASS_DIRECTION", computed_direction).lower()
-    if direction not in {"ascending", "descending"}:
-        return f"its tag ORBIT_PASS_DIRECTION is {direction!r}, neither ascending nor descending"
-    return {"sat:absolute_orbit": orbit, "sat:relative_orbit": track, "sat:orbit_state": direction}
+        made.properties["cubekit:looks"] = float(header.tags["CUBEKIT_LOOKS"])
+    return made
 
 
 def _tiff_datetime(tags: Mapping[str, str]) -> datetime | None:

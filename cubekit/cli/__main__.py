@@ -1,0 +1,5 @@
+"""`python -m cubekit.cli`."""
+
+from cubekit.cli import main
+
+main()
