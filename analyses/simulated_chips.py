@@ -13,15 +13,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyproj
 import shapely
-import xarray as xr
 from shapely.affinity import scale, translate
 
 from cubekit.lakes import Lake
@@ -29,8 +28,8 @@ from cubekit.preprocess import equalize, prepare
 from cubekit.sources import simulated
 
 OUTLINES = Path(__file__).parent / "outlines_icimod_2020.geojson"
-SPACING = {"hyp3": 20, "opera": 30}
-FILTER = {"hyp3": "none", "opera": "lee"}
+SPACING = {"hyp3": 20, "hyp3_unfiltered": 20, "opera": 30}
+FILTER = {"hyp3": "none", "hyp3_unfiltered": "lee", "opera": "lee"}
 SIDE = 256
 
 
@@ -124,6 +123,22 @@ def fingerprint(product: str) -> dict[str, object]:
 
 def prior(lake: Lake, random: np.random.Generator) -> np.ndarray:
     """The lake's outline as an inventory may have it, uint8 0 or 255 on the lattice."""
+    outline = drawn(lake, random)
+    if outline.is_empty:
+        return np.zeros((SIDE, SIDE), np.uint8)
+    return np.where(lake.rasterize(outline).values, np.uint8(255), np.uint8(0))
+
+
+def inventory_lake(lake: Lake, random: np.random.Generator) -> Lake:
+    """The lake as its user has it: with an outline that is not that of the truth."""
+    to_metres = pyproj.Transformer.from_crs(4326, lake.epsg, always_xy=True)
+    outline = shapely.intersection(drawn(lake, random), lake.project(lake.aoi).buffer(-1))
+    degrees = shapely.transform(outline, partial(to_metres.transform, direction="INVERSE"), interleaved=False)
+    return replace(lake, outline=shapely.intersection(degrees, lake.aoi))
+
+
+def drawn(lake: Lake, random: np.random.Generator) -> shapely.Geometry:
+    """The lake's outline as an inventory may have it, in the coordinates of its lattice."""
     outline = lake.project(lake.outline)
     outline = scale(outline, *(1 + random.normal(0, 0.06, 2)))
     outline = translate(outline, *random.normal(0, 25, 2))
@@ -136,16 +151,18 @@ def prior(lake: Lake, random: np.random.Generator) -> np.ndarray:
         length = (east - west) if side % 2 == 0 else (north - south)
         cut[side] += (1 if side < 2 else -1) * share * length
         outline = outline.intersection(shapely.box(*cut))
-    if outline.is_empty:
-        return np.zeros((SIDE, SIDE), np.uint8)
-    return np.where(lake.rasterize(outline).values, np.uint8(255), np.uint8(0))
+    return outline
 
 
 def many(product: str, *, lakes: int, dates: int, seed: int, split: str = "train", workers: int = 2) -> Chips:
     """Chips of many lakes, each outline once or more, in other terrain every time."""
     jobs = list(_jobs(product, lakes, seed, split))
     with ProcessPoolExecutor(workers) as pool:
-        parts = list(pool.map(partial(_one, product=product, dates=dates), jobs, chunksize=4))
+        return joined(list(pool.map(partial(_one, product=product, dates=dates), jobs, chunksize=4)))
+
+
+def joined(parts: Sequence[Chips]) -> Chips:
+    """Chips of several sets, one after the other."""
     return Chips(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.masks for part in parts]),

@@ -104,8 +104,14 @@ class LakeOptions(Section):
 class SourceOptions(Section):
     """The archive, and what of it is used."""
 
-    uri: str = Field(description='"folder:PATH", or "simulated:PATH?seed=0".', min_length=1)
+    uri: str = Field(
+        description='"folder:PATH", "opera", "hyp3:FOLDER", "stac:URL#COLLECTION", or "simulated:PATH?seed=0".',
+        min_length=1,
+    )
     tracks: tuple[Annotated[int, Field(ge=1, le=175)], ...] = Field((), description="Relative orbits; all when empty.")
+    download: bool = Field(
+        False, description="Fetch granules to disk, below the study's out, instead of reading them in place; for opera."
+    )
     polarisations: tuple[Literal["vv", "vh"], ...] = Field(
         ("vv", "vh"), min_length=1, description="What the cubes hold, of what the products have."
     )
@@ -115,6 +121,13 @@ class SourceOptions(Section):
     resampling: Literal["nearest", "bilinear"] = Field(
         "nearest", description="How scenes off the lattice are brought onto it."
     )
+
+    @model_validator(mode="after")
+    def _downloads(self) -> SourceOptions:
+        if self.download and self.uri.partition("?")[0] != "opera":
+            msg = f"download is for the source opera, not {self.uri!r}; leave it out"
+            raise ValueError(msg)
+        return self
 
 
 class PeriodOptions(Section):
@@ -158,7 +171,11 @@ class PreprocessOptions(Section):
 class ModelOptions(Section):
     """What tells water from land."""
 
-    path: str = Field("otsu", description='A .safetensors model, or "otsu", which needs no network.', min_length=1)
+    path: str = Field(
+        "auto",
+        description='"auto": the U-Net that comes with cubekit for such images; a .safetensors model; or "otsu".',
+        min_length=1,
+    )
     engine: Literal["auto", "torch"] = Field("auto", description="What runs a network.")
 
     @field_validator("path", mode="before")
@@ -231,7 +248,7 @@ class Study(Document):
     --------
     >>> study = Study.parse({"study": {"name": "one"}, "lake": [{"id": "gokyo"}], "source": {"uri": "folder:scenes"}})
     >>> study.season.end, study.model.path
-    ('09-30', 'otsu')
+    ('09-30', 'auto')
     """
 
     study: StudyOptions

@@ -20,7 +20,8 @@ from cubekit.config import ComputeOptions, Study
 from cubekit.errors import ConfigError, CubeConflict, CubekitError, NoObservations, SourceError
 from cubekit.lakes import Lake
 from cubekit.report import FAIR, STATISTICS, LakeReport, Report, write_results
-from cubekit.sources import find_scenes
+from cubekit.segmentation import shipped
+from cubekit.sources import find_scenes, opera
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ def run(study: Study, scheduler: str | None = None, *, progress: Progress | None
     lake fails, changes no file.
     """
     chosen = study_lakes(study)
-    if study.model.path != "otsu":
-        segmentation.read_card(study.model.path)
+    if study.model.path not in {"auto", "otsu"}:
+        segmentation.read_card(shipped.find(study.model.path))
     report = Report(study.study.out)
     try:
         report.out.mkdir(parents=True, exist_ok=True)
@@ -121,15 +122,10 @@ def study_lakes(study: Study) -> Mapping[str, Lake]:
 def _run_lake(study: Study, lake: Lake, progress: Progress) -> LakeReport:
     options, period = study.source, study.period
     progress(lake.id, "search", 0, 1)
-    items = list(find_scenes(lake, options.uri, period.start, period.end))
-    tracks = {int(item.properties["sat:relative_orbit"]) for item in items}
-    if options.tracks:
-        items = [item for item in items if item.properties["sat:relative_orbit"] in options.tracks]
-    if not items:
-        wanted, there = (", ".join(map(str, sorted(given))) for given in (options.tracks, tracks))
-        msg = f"no scene of {lake.id} on the tracks {wanted} in {options.uri}; it has {there}: change source.tracks"
-        raise NoObservations(msg)
+    items = list(find_scenes(lake, options.uri, period.start, period.end, tracks=options.tracks))
     progress(lake.id, "search", 1, 1)
+    if options.download:
+        items = list(opera.download(items, study.study.out / "granules"))
     lake = lake.at_spacing(int(items[0].properties["cubekit:spacing"]))
     source = str(items[0].properties["cubekit:source"])
     path = study.study.out / "cubes" / source / lake.id
@@ -194,7 +190,10 @@ def _segment(study: Study, lake: Lake, path: Path, progress: Progress) -> str:
     )
     network = study.model.path != "otsu"
     image = preprocess.equalize(prepared, method=options.equalize) if network else prepared
-    probability = segmentation.segment(image, study.model.path, lake=lake, engine=study.model.engine)
+    model = shipped.find(study.model.path)
+    if study.model.path == "auto":
+        model = shipped.choose(image.attrs["preprocessing"])
+    probability = segmentation.segment(image, model, lake=lake, engine=study.model.engine)
     probability.attrs["preprocessing"] = _chain(image, lake)
     name = str(probability.attrs["model"])
     made_by = (name, str(probability.attrs["model_hash"]), str(probability.attrs["preprocessing"]))

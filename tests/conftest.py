@@ -56,3 +56,32 @@ def npsar() -> Path:
     if not (here / "index.csv").is_file():
         pytest.skip("the npsar scenes are absent; set CUBEKIT_NPSAR to their folder")
     return here
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """OPERA's granules of two lakes, two tracks each, one repeat cycle."""
+    from archives import LAKES, PERIOD, archive
+
+    return archive(tmp_path_factory.mktemp("opera"), LAKES, PERIOD, revisit=12, margin=500)
+
+
+@pytest.fixture
+def asf(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """ASF with the granules of `published`, and somebody with a token."""
+    from archives import at_asf
+    from servers.cmr import opera_granules
+    from servers.files import Earthdata
+
+    data = Earthdata(published)
+    with at_asf(data, opera_granules(published, data.url), tmp_path, monkeypatch) as there:
+        yield there
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Six passes of a track between January and March 2019, a patient HyP3, an impatient client."""
+    from orders import at_hyp3
+
+    with at_hyp3(tmp_path, monkeypatch) as made:
+        yield made

@@ -94,7 +94,7 @@ def toml(value: Any) -> str:
 
 def write_study(home: Path, *, lakes: list[dict[str, Any]] | None = None, **sections: dict[str, Any]) -> Path:
     """A study of Tsho Rolpa from the folder `scenes`, with changes; relative to `home`, where it is run."""
-    changed = {"study": {"name": "one"}, "source": {"uri": "folder:scenes"}}
+    changed = {"study": {"name": "one"}, "source": {"uri": "folder:scenes"}, "model": {"path": "otsu"}}
     changed |= {name: changed.get(name, {}) | keys for name, keys in sections.items()}
     lines = []
     for lake in lakes or [{"id": "tsho_rolpa"}]:
@@ -121,6 +121,7 @@ def made(tmp_path_factory) -> Path:
             "study": {"name": "one", "out": home / "out"},
             "lake": [{"id": "tsho_rolpa"}],
             "source": {"uri": f"folder:{home / 'scenes'}"},
+            "model": {"path": "otsu"},
         }
     )
     report = pipeline.run(study)

@@ -6,41 +6,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import internet
-from servers.cmr import HOST as CMR
-from servers.cmr import Cmr
-from servers.hyp3 import Hyp3, product_of
-from test_sources_hyp3 import FIRST, LAKE, PERIOD, World, catalogued, passes
+from orders import LAKE, PERIOD, World
 from typer.testing import CliRunner, Result
 
 from cubekit.cli import order
 from cubekit.errors import ConfigError, CubekitError, LakeError
-from cubekit.sources import _http, _hyp3_submit, find_scenes, hyp3
-
-pytestmark = pytest.mark.filterwarnings("ignore:The 'shapely.ops.transform:DeprecationWarning")
+from cubekit.sources import find_scenes, hyp3
 
 DAYS = ["--start", str(PERIOD[0]), "--end", str(PERIOD[1])]
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Six passes of a track in three months, and HyP3."""
-    cmr = Cmr(catalogued(name) for name in passes(FIRST, 6))
-    service = Hyp3(product_of(tmp_path / "scratch", LAKE))
-    with internet({CMR: cmr, **service.hosts}, tmp_path / "tls") as net:
-        for name, value in net.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("EARTHDATA_TOKEN", service.token)
-        monkeypatch.setenv("NETRC", str(tmp_path / "no.netrc"))
-        monkeypatch.setattr(_http, "WAIT", 0.01)
-        monkeypatch.setattr(_hyp3_submit, "SETTLE", 0.2)
-        yield World(cmr, service, net, tmp_path / "order")
-        assert not service.leaks
-        assert not net.strangers
 
 
 def call(*arguments: object, answer: str | None = None) -> Result:

@@ -25,6 +25,7 @@ from cubekit.config import Study
 from cubekit.errors import ConfigError, CubeConflict, ModelError, NoObservations, SourceError
 from cubekit.lakes import Lake, catalogue
 from cubekit.report import MAXIMA, STATISTICS, TRENDS, Report
+from cubekit.segmentation import shipped
 from cubekit.segmentation.card import ModelCard
 from cubekit.series import read_csv
 from cubekit.sources import find_scenes
@@ -46,7 +47,7 @@ def scene(folder: Path, time: str, *, seed: int | None = None, **changes: Any) -
 
 def study_of(home: Path, *, lakes: list[dict[str, Any]] | None = None, **sections: dict[str, Any]) -> Study:
     """A study of Tsho Rolpa that reads `home/scenes` and writes to `home/out`, with changes."""
-    document: dict[str, Any] = {"study": {"name": "one", "out": home / "out"}}
+    document: dict[str, Any] = {"study": {"name": "one", "out": home / "out"}, "model": {"path": "otsu"}}
     document |= {"lake": lakes or [{"id": "tsho_rolpa"}], "source": {"uri": f"folder:{home / 'scenes'}"}}
     return Study.parse(document | {name: document.get(name, {}) | keys for name, keys in sections.items()})
 
@@ -587,3 +588,33 @@ def test_water_that_another_process_changes_meanwhile_is_no_result(home: Path, m
     assert isinstance(report.failed["tsho_rolpa"], CubeConflict)
     assert "each study into an `out` of its own" in str(report.failed["tsho_rolpa"])
     assert table(home) == before
+
+
+def test_by_default_the_shipped_network_is_used(home: Path) -> None:
+    """The one made for such images, without being named; its name and hash are in the provenance."""
+    report = cubekit.run(study_of(home, model={"path": "auto"}))
+    assert not report.failed
+    lake = report.lakes["tsho_rolpa"]
+    assert lake.model == "opera-30m"
+    assert lake.model_hash == segmentation.model_hash(shipped.find("opera-30m"))
+    known = lake.area["area_km2"].dropna("time")
+    assert known.sizes["time"] == lake.area.sizes["time"]
+    truth = float(OPERA_LAKE.outline_mask.sum()) * 0.03**2
+    np.testing.assert_allclose(known, truth, rtol=0.1)
+    assert lake.area.attrs["interval_block_m"] == segmentation.read_card(shipped.find("opera-30m")).interval_block_m
+
+
+def test_images_that_no_shipped_network_knows_are_refused(home: Path) -> None:
+    """What they are and what there is; what was made before stays."""
+    before = cubekit.run(study_of(home)).lakes["tsho_rolpa"].area
+    report = cubekit.run(study_of(home, model={"path": "auto"}, preprocess={"equalize": "robust"}))
+    message = str(report.failed["tsho_rolpa"])
+    assert "no model comes with cubekit for images made so: equalize robust, polarisation vv, source opera" in message
+    assert "opera-30m for equalize published" in message
+    xr.testing.assert_identical(cubekit.run(study_of(home)).lakes["tsho_rolpa"].area, before)
+
+
+def test_the_wrong_shipped_network_says_which_is_needed(home: Path) -> None:
+    """By name it can be asked for, and is refused for what it wasn't trained on."""
+    report = cubekit.run(study_of(home, model={"path": "hyp3-20m"}))
+    assert "was trained on other data than this: source 'hyp3' (data: 'opera')" in str(report.failed["tsho_rolpa"])

@@ -11,9 +11,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from cubekit import lakes, plots
-from cubekit.errors import ConfigError, GridMismatch
-from cubekit.plots.areas import season_middle
-from cubekit.series import lake_area, summer_maxima, trend
+from cubekit.errors import ConfigError, GridMismatch, NoObservations
+from cubekit.plots.trends import season_middle
+from cubekit.series import lake_area, outlines, summer_maxima, trend
 
 YEARS = np.arange(2015, 2026)
 
@@ -285,6 +285,254 @@ def test_what_is_no_single_pass_is_refused(gokyo):
         plots.plot_chip(image, gokyo.at_spacing(30).outline_mask * 1.0)
     with pytest.raises(GridMismatch, match="no coordinates y and x"):
         plots.plot_chip(image.drop_vars(["x", "y"]))
+
+
+@pytest.fixture(scope="module")
+def stated(area):
+    """The areas with states: one of each in a summer, the poor pass iced, one not known."""
+    codes = np.ones(area.sizes["time"], np.int8)
+    codes[:6] = (1, 2, 3, 2, 4, 0)  # the second has no area, the fourth is poor
+    return area.assign(state=("time", codes))
+
+
+def test_states_are_told_by_colour_and_by_half(area, stated):
+    """Open water looks as its track; ice, wet snow and rough water fill another half of the marker each."""
+    ax = plots.plot_area(stated)
+    assert len(line(ax, "T121 descending").get_xdata()) == 44 - 3
+    looks = {}
+    for word in ("wet snow", "rough water", "state not known"):
+        points = line(ax, f"_{word} T121 descending")
+        assert len(points.get_xdata()) == 1
+        assert points.get_marker() == line(ax, "T121 descending").get_marker()
+        looks[word] = (points.get_fillstyle(), points.get_markerfacecolor())
+    assert len(set(looks.values())) == 3
+    assert {fill for fill, _ in looks.values()} == {"left", "bottom", "full"}
+    known = stated["time"].values[2]
+    assert line(ax, "_wet snow T121 descending").get_xdata()[0] == known
+    assert len(line(ax, "_hollow T121 descending").get_xdata()) == 11  # too little seen, whatever the state
+    assert {"ice", "wet snow", "rough water", "state not known"} <= set(legend(ax))
+    assert not {"ice", "state not known"} & set(legend(plots.plot_area(area.assign(state=("time", area.track * 0)))))
+
+
+def test_medians_are_bars_at_their_seasons(area, maxima):
+    """One bar a season with a pass, as high as its median."""
+    ax = plots.plot_area(area, maxima=maxima)
+    (bars,) = (each for each in ax.collections if each.get_label() == "_medians T121")
+    heights = [segment[0][1] for segment in bars.get_segments()]
+    np.testing.assert_allclose(heights, maxima["median"].sel(track=121))
+    assert "season's median" in legend(ax)
+
+
+def test_seasons_that_were_found_are_called_so(area):
+    """A season of open water has no days."""
+    found = summer_maxima(area).assign_attrs(season_start="auto", season_end="auto")
+    ax = plots.plot_area(area, maxima=found, trends=trend(found["median"]))
+    assert "season's maximum (open water)" in legend(ax)
+
+
+def test_a_trend_s_interval_is_a_band_about_its_middle(area, maxima, trends):
+    """At the middle year it has no width, at the ends that of the slopes."""
+    given = trends.assign(slope_low=trends["slope"] - 0.002, slope_high=trends["slope"] + 0.004)
+    ax = plots.plot_area(area, maxima=maxima, trends=given)
+    (band,) = (each for each in ax.collections if each.get_label() == "_interval T121 maximum")
+    corners = band.get_paths()[0].vertices
+    first, last = corners[:, 0].min(), corners[:, 0].max()
+    assert np.ptp(corners[corners[:, 0] == first, 1]) == pytest.approx(5 * 0.006)
+    assert np.ptp(corners[corners[:, 0] == last, 1]) == pytest.approx(5 * 0.006)
+    assert corners[corners[:, 0] == last, 1].max() == pytest.approx(1.57 + 5 * 0.014)
+    assert corners[:, 1].min() == pytest.approx(1.57 - 5 * 0.014)
+    unknown = trends.assign(slope_low=trends["slope"] * np.nan)
+    bare = plots.plot_area(area, maxima=maxima, trends=unknown)
+    assert not [each for each in bare.collections if str(each.get_label()).startswith("_interval")]
+
+
+def fused_of(area):
+    """What `fuse` returns, as far as it is drawn: a level, and how far from the passes used."""
+    chosen = area.isel(time=np.flatnonzero(area["track"].to_numpy() == 121)).drop_vars(["track", "orbit_direction"])
+    gaps = np.where(chosen["time"].dt.year == 2019, 200.0, 3.0)
+    return chosen[["area_km2", "area_low", "area_high"]].fillna(1.5).assign(gap_days=("time", gaps))
+
+
+def test_the_fused_series_has_gaps(area):
+    """One black line with its band; broken over winters, and absent where no pass was used."""
+    fused = fused_of(area)
+    names = xr.Dataset({"reference": ("track", [False, True])}, {"track": ["12", "121"]})
+    ax = plots.plot_area(area, fused=fused.merge(names))
+    drawn = line(ax, "all tracks fused at the level of T121, band: 95 %")
+    known = np.isfinite(drawn.get_ydata())
+    assert known.sum() == (len(YEARS) - 1) * 6
+    assert (~known).sum() == len(YEARS) - 2
+    assert not (drawn.get_xdata()[known].astype("datetime64[Y]") == np.datetime64("2019")).any()
+    assert drawn.get_color() == "black"
+    (band,) = (each for each in ax.collections if each.get_label() == "_interval of the fused series")
+    assert len(band.get_paths()) == len(YEARS) - 1
+    assert "all tracks fused, band: 95 %" in legend(plots.plot_area(area, fused=fused.chunk(time=5)))
+
+
+def test_fairer_statistics_stand_beside_the_maxima(area):
+    """Where a season has them."""
+    found = summer_maxima(area)
+    ax = plots.plot_maxima(found)
+    for word, name in (("fair maximum", "fair_maximum"), ("90th percentile", "percentile_90")):
+        np.testing.assert_array_equal(line(ax, f"T121 {word}").get_ydata(), found[name].sel(track=121))
+    bare = plots.plot_maxima(found.drop_vars(["fair_maximum", "percentile_90"]))
+    assert not [text for text in legend(bare) if "fair" in text or "90th" in text]
+
+
+def shores_of(lake):
+    """Shores of four dates, the last without water, out of order, on the whole and half of the outline."""
+    inside = lake.outline_mask.astype("float32")
+    half = inside.copy()
+    half[: int(np.nonzero(inside.to_numpy())[0].mean())] = 0
+    times = np.array(["2025-07-01", "2016-07-01", "2020-12-31", "2021-07-01"], "datetime64[s]")
+    stack = xr.concat([inside, half, inside, inside * 0], dim=xr.Variable("time", times)).astype("float32")
+    coords = {"track": ("time", np.full(4, 121, np.int16)), "platform": ("time", np.zeros(4, np.int8))}
+    return outlines(stack.assign_coords(coords), lake)
+
+
+def test_shores_are_coloured_by_their_date(gokyo):
+    """Early ones are dark, also in grey; each has its area, in kilometres; none is invented."""
+    collection = shores_of(gokyo)
+    ax = plots.plot_outlines(collection, gokyo)
+    (drawn,) = ax.collections
+    years = drawn.get_array()
+    assert sorted({int(year) for year in years}) == [2016, 2020, 2025]
+    assert years.tolist() == sorted(years)
+    km2 = {}
+    for year, ring in zip(years, drawn.get_segments(), strict=True):
+        km2[int(year)] = (
+            km2.get(int(year), 0) + abs(np.dot(ring[:-1, 0], ring[1:, 1]) - np.dot(ring[1:, 0], ring[:-1, 1])) / 2
+        )
+    expected = {
+        int(feature["properties"]["time"][:4]): feature["properties"]["area_km2"]
+        for feature in collection["features"]
+        if feature["geometry"]
+    }
+    assert km2 == pytest.approx(expected, rel=1e-4)
+    grey = drawn.get_cmap()(np.linspace(0, 1, 32))[:, :3] @ (0.299, 0.587, 0.114)
+    assert (np.diff(grey) > 0).all()
+    assert legend(ax) == ["shores found, by year", "outline of the catalogue"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("easting (km)", "northing (km)")
+    assert ax.get_title() == "Gokyo (Dudh Pokhari), 3 shores"
+    assert "year" in {axes.get_ylabel() for axes in ax.get_figure().axes}
+
+
+def test_one_shore_s_date_and_other_collections(gokyo):
+    """A single date is drawn; what is no collection of this lake's shores is refused."""
+    collection = shores_of(gokyo)
+    one = {"type": "FeatureCollection", "features": collection["features"][:1]}
+    assert plots.plot_outlines(one, gokyo).get_title() == "Gokyo (Dudh Pokhari), one shore"
+    with pytest.raises(ConfigError, match="the shores are of gokyo, the lake is 'tilicho'"):
+        plots.plot_outlines(collection, lakes.catalogue()["tilicho"])
+    with pytest.raises(ConfigError, match="give what outlines returns"):
+        plots.plot_outlines({"type": "Polygon"}, gokyo)
+
+
+def test_the_calendar_counts_usable_and_all_passes(area):
+    """Each month has its counts; months without a pass are hatched, those outside of the series are not."""
+    ax = plots.plot_completeness(area)
+    counts = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in ax.texts}
+    assert counts[2015, 7] == "2/3"  # of three in July one has no area
+    assert counts[2015, 8] == "2/3"  # of three in August one saw too little
+    assert counts[2020, 8] == "3/4"
+    total = np.sum([[int(part) for part in text.split("/")] for text in counts.values()], axis=0)
+    assert total.tolist() == [47, 69]
+    gaps = {patch.get_label() for patch in ax.patches}
+    assert {"_gap 2015-09", "_gap 2025-06"} <= gaps
+    assert not {"_gap 2015-06", "_gap 2025-09"} & gaps
+    assert len(gaps) == 10 * 10  # of ten years between, ten months each
+    shown = ax.images[0].get_array()
+    assert shown.shape == (11, 12)
+    assert shown.count() == 22
+    assert (ax.get_ylabel(), ax.get_title()) == ("year", "Tsho Rolpa T012, T121")
+    assert [tick.get_text() for tick in ax.get_xticklabels()][6] == "Jul"
+
+
+def test_the_calendar_counts_as_the_seasons_do(area):
+    """Usable passes of July to September are those of `summer_maxima`, at any gate."""
+    for gate in (0.4, 0.9, 1.0):
+        ax = plots.plot_completeness(area, min_observed=gate)
+        usable = sum(int(text.get_text().split("/")[0]) for text in ax.texts)
+        assert usable == int(summer_maxima(area, min_observed=gate)["passes"].sum())
+
+
+def test_a_calendar_of_nothing_is_refused(area):
+    """There is no month to draw."""
+    with pytest.raises(NoObservations, match="no pass to count"):
+        plots.plot_completeness(area.isel(time=slice(0, 0)))
+
+
+def film_of(lake, count=3):
+    """Passes that grow brighter, with their shores, lazy."""
+    times = np.array([f"202{year}-07-01" for year in range(count)], "datetime64[s]")
+    image = image_of(lake).drop_vars(["time", "track", "platform"])
+    images = xr.concat([image * (1 + step) for step in range(count)], dim=xr.Variable("time", times))
+    return images.chunk(time=1), (images * 0 + lake.outline_mask).fillna(0).astype("float32").chunk(time=1)
+
+
+def test_frames_share_their_greys_and_are_drawn_one_by_one(gokyo, area):
+    """No flicker, and no pass is computed before it is asked for but for the limits."""
+    images, probability = film_of(gokyo)
+    computed = []
+
+    def noted(block, block_info=None):
+        computed.append(block_info[0]["chunk-location"][0])
+        return block
+
+    counted = probability.copy(data=probability.data.map_blocks(noted, dtype="float32", meta=np.empty((0, 0, 0), "f4")))
+    frames = plots.pass_frames(images, counted, gokyo, area=area)
+    first = next(frames)
+    assert computed == [0]
+    second, third = frames
+    assert computed == [0, 1, 2]
+    assert first.images[0].get_clim() == second.images[0].get_clim() == third.images[0].get_clim()
+    assert "2021-07-01" in second.get_title()
+    beside = second.get_figure().axes[1]
+    assert beside.get_ylabel() == "area (km²)"
+    assert str(line(beside, "_this pass").get_xdata()[0])[:10] == "2021-07-01"
+    alone = next(plots.pass_frames(images, probability, gokyo))
+    assert len(alone.get_figure().axes) == 2  # with the colour bar
+    assert list(plots.pass_frames(images[:0], probability[:0], gokyo)) == []
+
+
+def test_frames_need_passes_that_go_together(gokyo):
+    """A shore of another day is no shore of this."""
+    images, probability = film_of(gokyo)
+    with pytest.raises(ConfigError, match="not of the same times"):
+        next(plots.pass_frames(images, probability[::-1], gokyo))
+
+
+def small_frames(count, size=(2, 1)):
+    for step in range(count):
+        ax = Figure(figsize=size).subplots()
+        ax.plot([0, step])
+        yield ax
+
+
+def test_a_film_has_its_frames_and_their_time(tmp_path):
+    """Every figure is a frame, shown as long as asked, for ever; the same figures give the same bytes."""
+    from PIL import Image
+
+    path = plots.save_animation(small_frames(4), tmp_path / "new" / "film.gif", seconds=0.25)
+    before = path.read_bytes()
+    with Image.open(path) as opened:
+        assert (opened.format, opened.n_frames, opened.size) == ("GIF", 4, (160, 80))
+        assert (opened.info["duration"], opened.info["loop"]) == (250, 0)
+    assert plots.save_animation(small_frames(4), path, seconds=0.25).read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["film.gif"]
+
+
+def test_films_that_can_t_be_are_refused(tmp_path):
+    """Each with its reason, and no half a film is left."""
+    with pytest.raises(ConfigError, match=r"film\.mp4 does not end in \.gif"):
+        plots.save_animation(small_frames(1), tmp_path / "film.mp4")
+    with pytest.raises(ConfigError, match="no frame to save"):
+        plots.save_animation([], tmp_path / "film.gif")
+    with pytest.raises(ConfigError, match="0 seconds a frame are too few"):
+        plots.save_animation(small_frames(1), tmp_path / "film.gif", seconds=0)
+    with pytest.raises(ConfigError, match="a frame has"):
+        plots.save_animation([*small_frames(1), *small_frames(1, (3, 3))], tmp_path / "film.gif")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_datasets_of_another_kind_are_refused(area, maxima):

@@ -47,7 +47,9 @@ def test_jitter_is_a_factor_and_keeps_nodata():
     sample = chip, chip > 300, chip > 0
     factors = []
     for index in MANY:
-        changed, mask, observed = augment(sample, AugmentationOptions(jitter=0.3, **STILL), seed=0, epoch=0, index=index)
+        changed, mask, observed = augment(
+            sample, AugmentationOptions(jitter=0.3, **STILL), seed=0, epoch=0, index=index
+        )
         np.testing.assert_array_equal(changed > 0, observed)
         assert not mask.any()
         factor = changed.ravel()[100] / 100
@@ -113,7 +115,10 @@ def test_mirrors_and_turns_are_those_asked_for(options, count):
     chip = sample[0]
     every = [np.rot90(one, turns) for one in (chip, chip[:, ::-1]) for turns in range(4)]
     allowed = {2: [every[0], every[4]], 4: every[:4], 8: every}[count]
-    seen = [augment(sample, AugmentationOptions(**STILL | options), seed=0, epoch=0, index=n)[0].tobytes() for n in range(400)]
+    seen = [
+        augment(sample, AugmentationOptions(**STILL | options), seed=0, epoch=0, index=n)[0].tobytes()
+        for n in range(400)
+    ]
     counts = [seen.count(one.tobytes()) for one in allowed]
     assert sum(counts) == 400
     assert min(counts) > 400 / count * 0.6
@@ -194,9 +199,9 @@ def test_the_prior_is_forgotten_as_often_as_asked():
 def test_crops_hold_what_was_observed(start, end):
     """A window that is larger holds all of it, one that is smaller lies within it; both lie anywhere they can."""
     chip = np.zeros((64, 64), np.uint8)
-    chip[start[0] : end[0], start[1] : end[1]] = np.arange(1, 1 + (end[0] - start[0]) * (end[1] - start[1])).reshape(
-        end[0] - start[0], -1
-    ) % 200 + 1
+    chip[start[0] : end[0], start[1] : end[1]] = (
+        np.arange(1, 1 + (end[0] - start[0]) * (end[1] - start[1])).reshape(end[0] - start[0], -1) % 200 + 1
+    )
     sample = chip, chip > 100, chip > 0
     options = AugmentationOptions(**STILL)
     corners = set()

@@ -15,7 +15,8 @@ from affine import Affine
 
 from cubekit import cli
 from cubekit.errors import ConfigError, ModelError, SceneWarning, SourceError
-from cubekit.segmentation import evaluation, evaluation_report, metrics
+from cubekit.segmentation import evaluation, evaluation_report, inference, metrics, priors
+from cubekit.segmentation import model as models
 from cubekit.segmentation.card import ModelCard
 from cubekit.segmentation.evaluation import evaluate, folds_of
 from cubekit.segmentation.evaluation_report import report, table
@@ -58,11 +59,16 @@ def pairs(folders):
 
 
 def dark(images: np.ndarray) -> np.ndarray:
-    """A model: what is dark is water, also in the padding."""
+    """What is dark is water, also in the padding."""
     return np.where(images < 90, np.float32(0.9), np.float32(0.2))
 
 
-def made_of(pairs, split="none", predict=dark, **options):
+def darkness(_pair, chip: np.ndarray) -> np.ndarray:
+    """The same as a model."""
+    return dark(chip)
+
+
+def made_of(pairs, split="none", predict=darkness, **options):
     folds = folds_of([pair.sample for pair in pairs], split, **options)
     return report(evaluate(pairs, predict, folds), resamples=50)
 
@@ -110,8 +116,7 @@ def test_the_numbers_are_those_of_the_pixels(pairs):
 
 def test_a_perfect_model_beats_the_baselines(pairs):
     """IoU 1, and a gain with an interval above 0; the interval holds the estimate."""
-    truth = {read_chip(pair.chip).tobytes(): read_mask(pair.mask) for pair in pairs}
-    made = made_of(pairs, predict=lambda images: np.stack([truth[one.tobytes()].astype(np.float32) for one in images]))
+    made = made_of(pairs, predict=lambda pair, chip: read_mask(pair.mask).astype(np.float32))
     assert (made["iou"]["pooled"], made["f1"], made["calibration"]["error"]) == (1.0, 1.0, 0.0)
     for name, gain in made["gain"].items():
         low, high = gain["interval"]
@@ -142,11 +147,12 @@ def test_baselines_alone_need_no_model(pairs):
 )
 def test_only_the_test_part_is_predicted(pairs, split, options, tested):
     """As many chips as the split tests, each once."""
-    seen: list[bytes] = []
+    seen: list[str] = []
 
-    def predict(images):
-        seen.extend(one.tobytes() for one in images)
-        return dark(images)
+    def predict(pair, chip):
+        np.testing.assert_array_equal(chip, read_chip(pair.chip))
+        seen.append(pair.sample.id)
+        return dark(chip)
 
     made = made_of(pairs, split, predict, **options)
     assert made["images"] == len(seen) == len(set(seen)) == tested == sum(made["split"]["test"])
@@ -194,11 +200,11 @@ def test_a_model_that_answers_wrongly_is_refused(pairs):
     """Another shape, NaN, or logits."""
     folds = folds_of([pair.sample for pair in pairs], "none")
     with pytest.raises(ConfigError, match="a probability is needed for each pixel"):
-        evaluate(pairs, lambda images: dark(images)[:, 1:], folds)
+        evaluate(pairs, lambda pair, chip: dark(chip)[1:], folds)
     with pytest.raises(ConfigError, match="have the probability NaN"):
-        evaluate(pairs, lambda images: dark(images) * np.nan, folds)
+        evaluate(pairs, lambda pair, chip: dark(chip) * np.nan, folds)
     with pytest.raises(ConfigError, match=r"reach from 1\.8 to 8\.1"):
-        evaluate(pairs, lambda images: dark(images) * 9, folds)
+        evaluate(pairs, lambda pair, chip: dark(chip) * 9, folds)
 
 
 def test_splits_are_known_by_name(pairs):
@@ -261,7 +267,7 @@ def shown(monkeypatch, capsys) -> Iterator[object]:
 def test_the_command_writes_what_it_prints(folders, tmp_path, shown, monkeypatch):
     """`cubekit evaluate` with a model: table, gain, JSON."""
     card = ModelCard(name="dark", created=datetime(2025, 1, 1, tzinfo=UTC), preprocessing=CHAIN, licence="x")
-    monkeypatch.setattr(evaluation, "model_predict", lambda path, pairs: (dark, card))
+    monkeypatch.setattr(evaluation, "model_predict", lambda path, pairs: (darkness, card))
     arguments = ("--model", "m.safetensors", "--chips", folders[0], "--masks", folders[1])
     text = shown(
         "evaluate", *arguments, "--split", "date", "--cut", "2023-01-01", "--json", tmp_path / "new" / "o.json"
@@ -272,6 +278,50 @@ def test_the_command_writes_what_it_prints(folders, tmp_path, shown, monkeypatch
     assert f"model less mask_only: {made['gain']['mask_only']['iou']:+.3f}" in text
     assert "from 2023-01-01" in text
     assert (made["model"], made["threshold"], made["pairs"], made["images"]) == ("dark", 0.5, 15, 6)
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_was_trained_on_is_counted(folders, tmp_path, shown, monkeypatch, pairs):
+    """A card tells what the training looked at; a test of it is said to be none."""
+    ids = [pair.sample.id for pair in pairs if pair.sample.time.year < 2022]
+    card = ModelCard(
+        name="dark", created=datetime(2025, 1, 1, tzinfo=UTC), preprocessing=CHAIN, licence="x", training={"ids": ids}
+    )
+    monkeypatch.setattr(evaluation, "model_predict", lambda path, pairs: (darkness, card))
+    arguments = ("evaluate", "--model", "m.safetensors", "--chips", folders[0], "--masks", folders[1])
+    text = shown(*arguments, "--json", tmp_path / "all.json")
+    assert "warning: the model was trained on 6 of the tested chips: its scores say little" in text
+    assert json.loads((tmp_path / "all.json").read_text())["trained_on"] == 6
+    shown(*arguments, "--split", "date", "--cut", "2022-01-01", "--json", tmp_path / "later.json")
+    assert json.loads((tmp_path / "later.json").read_text())["trained_on"] == 0
+
+
+def test_a_network_sees_prior_and_chip_without_padding(pairs, tmp_path):
+    """What the model keeps of a lake is laid beside the chip; its answer lies where the chip was."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    network = models.build_network("efficientnet-lite0", 2)
+    network.segmentation_head[0].bias.data[:] = 0
+    card = ModelCard(
+        name="sees",
+        created=datetime(2025, 1, 1, tzinfo=UTC),
+        preprocessing=CHAIN,
+        licence="x",
+        encoder="efficientnet-lite0",
+        channels=("chip", "prior"),
+    )
+    known = priors.known_priors([pairs[0].sample], [read_mask(pairs[0].mask)])
+    path = models.save_model(network, card, tmp_path / "sees.safetensors", priors=known)
+    predict, _ = evaluation.model_predict(path, pairs)
+    chip = read_chip(pairs[0].chip)
+    answer = predict(pairs[0], chip)
+    inner = (slice(4, -4), slice(4, -4))
+    image = np.stack([chip, np.where(read_mask(pairs[0].mask), np.uint8(255), np.uint8(0))])
+    loaded = models.load_model(path)
+    np.testing.assert_allclose(answer[inner], inference.predict(loaded, image[None, :, 4:-4, 4:-4])[0], atol=1e-5)
+    assert not answer[:4].any()
+    other = next(pair for pair in pairs if pair.sample.lake != pairs[0].sample.lake)
+    assert np.abs(predict(other, chip)[inner] - answer[inner]).max() > 1e-4
 
 
 def test_the_command_runs_without_torch(folders, tmp_path):

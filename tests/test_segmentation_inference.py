@@ -1,5 +1,6 @@
 """Inference with a network: lazy, the same for any chunks, and only on data made as the model's training data."""
 
+import dataclasses
 import json
 from datetime import UTC, datetime
 
@@ -7,11 +8,12 @@ import cloudpickle
 import dask
 import numpy as np
 import pytest
+import shapely
 import torch
 import xarray as xr
 
 from cubekit import lakes
-from cubekit.errors import ConfigError, ModelError
+from cubekit.errors import ConfigError, GridMismatch, ModelError
 from cubekit.segmentation import inference, segment, tiles
 from cubekit.segmentation import model as models
 from cubekit.segmentation.card import ModelCard
@@ -245,3 +247,55 @@ def test_tiles_blend_smoothly():
     parts = tiles.cut((256, 448))
     answers = np.stack([np.full((256, 256), value, np.float32) for value in (0, 1)])
     assert np.abs(np.diff(tiles.blend(answers, parts), axis=1)).max() < 0.04
+
+
+@pytest.fixture(scope="module")
+def sees_outline(tmp_path_factory):
+    """A network of random weights that sees the outline beside the image."""
+    torch.manual_seed(3)
+    network = models.build_network("efficientnet-lite0", 2)
+    network.segmentation_head[0].weight.data *= 20
+    card = ModelCard(
+        name="outlined",
+        created=datetime(2025, 1, 1, tzinfo=UTC),
+        preprocessing=CHAIN,
+        licence="CC0-1.0",
+        encoder="efficientnet-lite0",
+        channels=("chip", "prior"),
+        interval_block_m=240.0,
+    )
+    return models.save_model(network, card, tmp_path_factory.mktemp("models") / "outlined.safetensors")
+
+
+def on_gokyo(times=2):
+    """Passes over a window of Gokyo's lattice."""
+    lake = lakes.catalogue()["gokyo"]
+    rows, columns = lake.aoi_window
+    shape = rows.stop - rows.start, columns.stop - columns.start
+    grid = lake.outline_mask.isel(y=rows, x=columns)
+    return lake, chips(times, shape).assign_coords(y=grid["y"], x=grid["x"])
+
+
+def test_the_outline_is_seen_beside_the_image(sees_outline):
+    """The network gets the lake's own outline on the window, whatever the chunks; another outline, another answer."""
+    lake, images = on_gokyo(3)
+    found = segment(images, sees_outline, lake=lake)
+    rows, columns = lake.aoi_window
+    outline = np.where(lake.outline_mask.values[rows, columns], np.uint8(255), np.uint8(0))
+    stacked = np.stack([images.values, np.broadcast_to(outline, images.shape)], axis=1)
+    expected = inference.predict(models.load_model(sees_outline), stacked[:2])
+    np.testing.assert_allclose(found.values[:2], np.where(images.observed[:2], expected, np.nan), atol=1e-3)
+    assert found.attrs["interval_block_m"] == 240.0
+    lazy = segment(images.chunk(time=1), sees_outline, lake=lake)
+    np.testing.assert_allclose(lazy.values, found.values, atol=1e-3)
+    elsewhere = dataclasses.replace(lake, outline=shapely.affinity.translate(lake.outline, 0.001, 0))
+    assert np.nanmax(np.abs(segment(images, sees_outline, lake=elsewhere).values - found.values)) > 0.01
+
+
+def test_a_network_that_sees_the_outline_needs_the_lake(sees_outline):
+    """It is named; a lake that lies elsewhere is refused."""
+    _, images = on_gokyo()
+    with pytest.raises(ConfigError, match="model 'outlined' sees the lake's outline; give lake="):
+        segment(images, sees_outline)
+    with pytest.raises(GridMismatch, match="not on the lattice of lake 'tilicho'"):
+        segment(images, sees_outline, lake=lakes.catalogue()["tilicho"])

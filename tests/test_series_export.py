@@ -1,46 +1,33 @@
-"""What is written is read back exactly; outlines have the area that the table says."""
+"""What is written as a table or a series is read back exactly, and every row names what it was made from."""
 
 from __future__ import annotations
 
 import json
+import sys
 
+import h5netcdf
 import numpy as np
 import pandas as pd
-import pyproj
+import pyarrow.parquet
 import pytest
-import shapely
 import xarray as xr
+from exporting import MADE_FROM, passes
 
 from cubekit import lakes
-from cubekit.errors import ConfigError, GridMismatch, SourceError
-from cubekit.series import export, lake_area, outlines, read_csv, write_csv, write_outlines
+from cubekit.cube.schema import TIME_ATTRS
+from cubekit.errors import ConfigError, MissingExtra, SourceError
+from cubekit.series import join, lake_area, read_csv, write_csv, write_netcdf, write_parquet
+from cubekit.series.export import tables
+from cubekit.series.export.rows import rows
 
 # The contract with other programs, written out.
 HEADER = "lake,time,track,platform,area_km2,area_low,area_high,area_subpixel_km2,observed_fraction,state,granules"
+HEADER += ",snapshot,model_hash,config_hash"
 
 
 @pytest.fixture(scope="module")
 def gokyo():
     return lakes.catalogue()["gokyo"]
-
-
-def passes(lake):
-    """Make four passes: full, with an island and a second basin, not observed, drained."""
-    inside = lake.outline_mask.astype("float32")
-    row, column = (int(values.mean()) for values in np.nonzero(inside.to_numpy()))
-    divided = inside.copy()
-    divided[row, :] = 0.1  # two basins
-    divided[row + 4 : row + 6, column - 1 : column + 1] = 0.2  # an island
-    images = [inside * 0.987654321, divided, inside * np.nan, inside * 0]
-    times = np.array(
-        ["2021-07-21T00:11:35", "2021-07-21T12:13:55", "2021-08-02T00:11:36", "2021-12-31T23:59:59"], "datetime64[s]"
-    )
-    stack = xr.concat(images, dim=xr.Variable("time", times)).astype("float32")
-    return stack.assign_coords(
-        track=("time", np.array([121, 12, 121, 121], np.int16)),
-        platform=("time", np.array([0, 1, 2, 3], np.int8)),
-        granules=("time", ['["A, \\"quoted\\"", "B"]', '["C"]', '["D"]', "[]"]),
-    )
 
 
 def test_csv_has_the_contract_s_columns_and_words(gokyo, tmp_path):
@@ -49,8 +36,8 @@ def test_csv_has_the_contract_s_columns_and_words(gokyo, tmp_path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == HEADER
     assert lines[1].startswith("gokyo,2021-07-21T00:11:35Z,121,sentinel-1a,0.4496,")
-    assert lines[3] == 'gokyo,2021-08-02T00:11:36Z,121,sentinel-1c,,,,,0.0,unknown,"[""D""]"'
-    assert lines[4] == "gokyo,2021-12-31T23:59:59Z,121,sentinel-1d,0.0,0.0,0.0,0.0,1.0,unknown,[]"
+    assert lines[3] == 'gokyo,2021-08-02T00:11:36Z,121,sentinel-1c,,,,,0.0,unknown,"[""D""]",,,'
+    assert lines[4] == "gokyo,2021-12-31T23:59:59Z,121,sentinel-1d,0.0,0.0,0.0,0.0,1.0,unknown,[],,,"
 
 
 def test_csv_reads_back_exactly(gokyo, tmp_path):
@@ -120,11 +107,10 @@ def test_a_failing_write_leaves_the_old_file(gokyo, tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def broken(name, dataset):
-        yield next(iter(original(name, dataset)))
+        yield next(iter(rows(name, dataset)))
         raise OSError("disk full")
 
-    original = export._rows
-    monkeypatch.setattr(export, "_rows", broken)
+    monkeypatch.setattr(tables, "rows", broken)
     with pytest.raises(OSError, match="disk full"):
         write_csv(area, path)
     assert path.read_bytes() == before
@@ -150,7 +136,7 @@ def test_unwritable_areas_are_refused(gokyo, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "time,area_km2\n2021-07-01,1.5\n", HEADER + "\ngokyo,yesterday,121,s,1,1,1,1,1,open,[]\n"],
+    ["", "time,area_km2\n2021-07-01,1.5\n", HEADER + "\ngokyo,yesterday,121,s,1,1,1,1,1,open,[],,,\n"],
     ids=["empty", "other columns", "no date"],
 )
 def test_other_tables_are_refused(tmp_path, text):
@@ -167,94 +153,169 @@ def test_an_absent_table_is_named(tmp_path):
         read_csv(tmp_path / "absent.csv")
 
 
-@pytest.mark.parametrize("name", ["tsho_rolpa", "chamlang_tsho", "tilicho", "gokyo"])
-def test_outlines_have_the_area_of_the_table(name):
-    """On the ellipsoid the polygons' area is area_km2 within 0.2 %, also 277 km from a zone's meridian."""
-    lake = lakes.catalogue()[name]
-    probability = passes(lake)
-    area = lake_area(probability, lake)
-    features = outlines(probability, lake)["features"]
-    for index in (0, 1):
-        geometry = shapely.from_geojson(json.dumps(features[index]["geometry"]))
-        metres, _ = pyproj.Geod(ellps="WGS84").geometry_area_perimeter(geometry)
-        # Positive: outer rings run counter-clockwise, as RFC 7946 asks.
-        assert metres / 1e6 == pytest.approx(float(area["area_km2"][index]), rel=2e-3)
-        assert features[index]["properties"]["area_km2"] == float(area["area_km2"][index])
-        assert geometry.geom_type == "MultiPolygon"
-        assert geometry.is_valid
+def test_every_row_names_what_it_was_made_from(gokyo, tmp_path):
+    """Snapshot, model and study: of all passes, or each its own where sources were joined."""
+    area = lake_area(passes(gokyo), gokyo)
+    shared = read_csv(write_csv(area.assign_attrs(MADE_FROM), tmp_path / "shared.csv"))
+    assert {name: set(shared[name]) for name in MADE_FROM} == {name: {value} for name, value in MADE_FROM.items()}
+    own = area.assign_coords(snapshot=("time", np.array(["A", "A", "", "B"], object))).assign_attrs(snapshot="C")
+    assert read_csv(write_csv(own, tmp_path / "own.csv"))["snapshot"].fillna("none").tolist() == ["A", "A", "none", "B"]
 
 
-def test_outlines_lie_on_the_lake_with_islands_and_basins(gokyo):
-    """The shape is in the right place, islands are holes and every basin is a part."""
-    full, divided, *_ = (feature["geometry"] for feature in outlines(passes(gokyo), gokyo)["features"])
-    shore = shapely.from_geojson(json.dumps(full))
-    common = shapely.intersection(shore, gokyo.outline).area / shapely.union(shore, gokyo.outline).area
-    assert common > 0.93
-    basins = shapely.from_geojson(json.dumps(divided))
-    assert len(basins.geoms) >= 2
-    assert sum(len(part.interiors) for part in basins.geoms) == 1
-
-
-def test_outlines_have_seven_decimals_and_the_pass_s_properties(gokyo):
-    """Coordinates are to the centimetre; a pass without water or without data has no geometry."""
-    collection = outlines(passes(gokyo), gokyo)
-    assert collection["type"] == "FeatureCollection"
-    first, _, unseen, drained = collection["features"]
-    coordinates = shapely.get_coordinates(shapely.from_geojson(json.dumps(first["geometry"])))
-    np.testing.assert_array_equal(coordinates, coordinates.round(7))
-    assert first["properties"] == {
-        "lake": "gokyo",
-        "time": "2021-07-21T00:11:35Z",
-        "track": 121,
-        "platform": "sentinel-1a",
-        "area_km2": 0.4496,
-        "granules": ['A, "quoted"', "B"],
+def without_gaps(table):
+    """Give a table whose missing texts are None, as lists of Python's own objects."""
+    return {
+        name: [list(cell) if isinstance(cell, np.ndarray) else cell for cell in table[name].astype(object)]
+        for name in table.columns
+        if table[name].dtype.kind == "O"
     }
-    assert (unseen["geometry"], unseen["properties"]["area_km2"]) == (None, None)
-    assert (drained["geometry"], drained["properties"]["area_km2"]) == (None, 0)
 
 
-@pytest.mark.parametrize("length", [1, 3])
-def test_the_file_holds_the_same_in_any_chunking(gokyo, tmp_path, length):
-    """Chunks of passes, the AOI window or the whole lattice: the same features, as strict JSON."""
-    probability = passes(gokyo)
-    rows, columns = gokyo.aoi_window
-    window = probability[:, rows, columns].chunk(time=length, y=20)
-    path = write_outlines(window, gokyo, tmp_path / "out" / "outlines.geojson")
-
-    def refuse(constant):
-        raise AssertionError(constant)
-
-    written = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    assert written == outlines(probability, gokyo)
-    assert [file.name for file in path.parent.iterdir()] == ["outlines.geojson"]
-
-
-def test_only_a_chunk_of_passes_is_computed_at_a_time(gokyo):
-    """Memory stays bounded: the first feature needs the first chunk and no other, and none is computed twice."""
-    computed = []
-
-    def noted(block, block_info=None):
-        computed.append(block_info[0]["chunk-location"][0])
-        return block
-
-    lazy = passes(gokyo).chunk(time=2)
-    lazy = lazy.copy(data=lazy.data.map_blocks(noted, dtype=lazy.dtype, meta=np.empty((0, 0, 0), lazy.dtype)))
-    features = export._features(lazy, gokyo, 0.5)
-    next(features)
-    assert computed == [0]
-    assert len(list(features)) == 3
-    assert computed == [0, 1]
+def test_parquet_reads_back_what_csv_does(gokyo, tmp_path):
+    """The same columns, numbers bit for bit, with types, units and nulls; by plain pandas."""
+    area = lake_area(passes(gokyo), gokyo).assign_attrs(MADE_FROM)
+    area["area_km2"] = area["area_km2"] * np.pi / 3
+    both = {"gokyo": area, "null": area.assign_attrs(lake="null").drop_vars("granules").chunk(time=1)}
+    expected = read_csv(write_csv(both, tmp_path / "areas.csv"))
+    path = write_parquet(both, tmp_path / "areas.parquet")
+    table = pd.read_parquet(path)
+    assert list(table.columns) == list(expected.columns)
+    for name in expected.columns:
+        if expected[name].dtype.kind == "f":
+            np.testing.assert_array_equal(table[name], expected[name])
+    assert without_gaps(table) == without_gaps(expected)
+    assert (table["time"] == expected["time"]).all()
+    assert (str(table["track"].dtype), table["track"].tolist()) == ("int32", [121, 12, 121, 121] * 2)
+    schema = pyarrow.parquet.read_schema(path)
+    assert schema.field("area_km2").metadata == {b"units": b"km2"}
+    nulls = pyarrow.parquet.read_table(path)["area_km2"].null_count
+    assert nulls == 2
 
 
-def test_outlines_of_no_pass_are_an_empty_collection(gokyo, tmp_path):
-    """Valid GeoJSON all the same."""
-    path = write_outlines(passes(gokyo).isel(time=slice(0, 0)), gokyo, tmp_path / "none.geojson")
-    assert json.loads(path.read_text(encoding="utf-8")) == {"type": "FeatureCollection", "features": []}
+def test_parquet_holds_named_tracks(gokyo, tmp_path):
+    """Where sensors are joined, tracks are names."""
+    area = join.join_areas(lake_area(passes(gokyo), gokyo).reset_coords("granules", drop=True))
+    table = pd.read_parquet(write_parquet(area, tmp_path / "areas.parquet"))
+    assert table["track"].tolist() == ["S1-T121", "S1-T012", "S1-T121", "S1-T121"]
 
 
-def test_outlines_on_another_grid_leave_no_file(gokyo, tmp_path):
-    """Refused before anything is renamed."""
-    with pytest.raises(GridMismatch, match="lake 'gokyo'"):
-        write_outlines(passes(gokyo.at_spacing(30)), gokyo, tmp_path / "outlines.geojson")
+def test_parquet_keeps_a_lake_in_one_group(gokyo, tmp_path, monkeypatch):
+    """A filter on the lake reads its group only; groups are written as they fill."""
+    monkeypatch.setattr(tables, "_ROW_GROUP", 6)
+    area = lake_area(passes(gokyo), gokyo)
+    lakes_of = {name: area.assign_attrs(lake=name) for name in "abcde"}
+    file = pyarrow.parquet.ParquetFile(write_parquet(lakes_of, tmp_path / "areas.parquet"))
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [8, 8, 4]
+    assert file.read(["lake"])["lake"].to_pylist() == [name for name in "abcde" for _ in range(4)]
+
+
+def test_parquet_of_no_pass_has_the_columns(gokyo, tmp_path):
+    """An empty table, not a broken file."""
+    area = lake_area(passes(gokyo).isel(time=slice(0, 0)), gokyo)
+    table = pd.read_parquet(write_parquet(area, tmp_path / "areas.parquet"))
+    assert (len(table), ",".join(table.columns)) == (0, HEADER)
+
+
+@pytest.fixture
+def series(gokyo):
+    """Areas with all coordinates that a cube's passes have, with their attributes, and a date that is missing."""
+    area = lake_area(passes(gokyo), gokyo).assign_attrs(MADE_FROM)
+    area["area_km2"] = area["area_km2"] * np.pi / 3
+    days = area["time"].to_numpy() + np.timedelta64(1, "D")
+    days[2] = np.datetime64("NaT")
+    area = area.assign_coords(
+        orbit_direction=("time", np.array([1, 0, 1, 1], np.int8)),
+        processed=("time", days),
+        grid_offset_x=("time", np.array([0, 1.5, 0, 0], np.float32)),
+        checked=("time", [True, False, True, True]),
+    )
+    for name in set(area.coords) & set(TIME_ATTRS):
+        area[name].attrs = TIME_ATTRS[name]
+    return area
+
+
+def test_netcdf_reads_back_exactly(gokyo, series, tmp_path):
+    """Plain xarray gives every variable, coordinate, type and attribute back, from lazy areas too."""
+    eager = write_netcdf(series, gokyo, tmp_path / "eager.nc")
+    lazy = write_netcdf(series.chunk(time=1), gokyo, tmp_path / "lazy.nc")
+    assert lazy.read_bytes() == eager.read_bytes()
+    with xr.open_dataset(eager) as opened:
+        read = opened.load()
+    for name, variable in series.variables.items():
+        np.testing.assert_array_equal(read[name].to_numpy(), variable.to_numpy(), err_msg=name)
+        if variable.dtype.kind in "fib":
+            assert read[name].dtype == variable.dtype, name
+        for key, value in variable.attrs.items():
+            np.testing.assert_array_equal(read[name].attrs[key], value, err_msg=f"{name}: {key}")
+    assert set(read.coords) - set(series.coords) == {"timeseries_id", "lat", "lon"}
+    assert {key: read.attrs[key] for key in series.attrs} == series.attrs
+    assert series.encoding == {}
+    assert series["platform"].attrs["flag_values"] == [0, 1, 2, 3]  # what was given is as it was
+
+
+def test_netcdf_follows_the_conventions(gokyo, series, tmp_path):
+    """Raw, as another program sees it: geometry, roles, units, flags in their type, coordinates named and filled."""
+    series["platform"].attrs = TIME_ATTRS["platform"]
+    with h5netcdf.File(write_netcdf(series, gokyo, tmp_path / "series.nc"), "r") as file:
+        assert (file.attrs["Conventions"], file.attrs["featureType"]) == ("CF-1.11", "timeSeries")
+        assert list(file.dimensions) == ["time"]
+        time, area, state = (file.variables[name] for name in ("time", "area_km2", "state"))
+        assert (time.attrs["units"], time.dtype, time[0]) == ("seconds since 1970-01-01", np.int64, 1626826295)
+        assert (time.attrs["standard_name"], time.attrs["axis"]) == ("time", "T")
+        station = file.variables["timeseries_id"]
+        assert (station.attrs["cf_role"], station.dimensions, station[...]) == ("timeseries_id", (), b"gokyo")
+        for name, standard, at in (("lat", "latitude", gokyo.centre[0]), ("lon", "longitude", gokyo.centre[1])):
+            assert (file.variables[name].attrs["standard_name"], file.variables[name][...]) == (standard, at)
+        assert {"track", "platform", "lat", "lon", "timeseries_id"} <= set(area.attrs["coordinates"].split())
+        assert np.isnan(area.attrs["_FillValue"])
+        for variable in (state, file.variables["platform"]):
+            assert variable.attrs["flag_values"].dtype == variable.dtype == np.int8
+            assert len(variable.attrs["flag_meanings"].split()) == len(variable.attrs["flag_values"])
+        filled = {name for name, variable in file.variables.items() if "_FillValue" in variable.attrs}
+        assert not filled & {"time", "track", "platform", "lat", "lon", "granules", "timeseries_id"}
+
+
+@pytest.mark.parametrize(
+    ("fraction", "unit"), [(0, "seconds"), (865_640_000, "microseconds"), (865_640_123, "nanoseconds")]
+)
+def test_netcdf_keeps_fractions_of_a_second(gokyo, series, tmp_path, fraction, unit):
+    """Times are whole numbers of the coarsest unit that holds them."""
+    times = series["time"].to_numpy().astype("datetime64[ns]")
+    times[0] += np.timedelta64(fraction, "ns")
+    path = write_netcdf(series.assign_coords(time=times), gokyo, tmp_path / "series.nc")
+    with xr.open_dataset(path) as read, h5netcdf.File(path, "r") as file:
+        np.testing.assert_array_equal(read["time"].to_numpy(), times)
+        assert file.variables["time"].attrs["units"] == f"{unit} since 1970-01-01"
+
+
+def test_netcdf_holds_no_pass_and_odd_attributes(gokyo, series, tmp_path):
+    """No pass is no fault, and what NetCDF has no type for is JSON."""
+    empty = series.isel(time=slice(0, 0)).assign_attrs(chain={"filter": "lee"}, fused=False, note=None)
+    with xr.open_dataset(write_netcdf(empty, gokyo, tmp_path / "series.nc")) as read:
+        assert read.sizes["time"] == 0
+        assert [json.loads(read.attrs[name]) for name in ("chain", "fused", "note")] == [{"filter": "lee"}, False, None]
+
+
+def test_series_that_are_none_are_refused(gokyo, series, tmp_path):
+    """Another lake's, or with other dimensions."""
+    with pytest.raises(ConfigError, match="the series is of 'tilicho' over time; give areas of 'gokyo'"):
+        write_netcdf(series.assign_attrs(lake="tilicho"), gokyo, tmp_path / "series.nc")
+    with pytest.raises(ConfigError, match="covariance is not along time alone"):
+        write_netcdf(series.assign(covariance=(("time", "other"), np.eye(4))), gokyo, tmp_path / "series.nc")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "write"),
+    [
+        ("pyarrow", "parquet", lambda area, lake, path: write_parquet(area, path)),
+        ("h5netcdf", "netcdf", write_netcdf),
+        ("h5py", "netcdf", write_netcdf),
+    ],
+)
+def test_an_absent_library_is_named_with_its_extra(gokyo, series, tmp_path, monkeypatch, library, extra, write):
+    """Before anything is written."""
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtra, match=rf'{library} is not installed.*pip install "cubekit\[{extra}\]"'):
+        write(series, gokyo, tmp_path / "file")
     assert list(tmp_path.iterdir()) == []

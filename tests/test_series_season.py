@@ -116,7 +116,7 @@ def test_building_the_graph_computes_nothing_and_calls_nothing(monkeypatch):
     def called(*args, **kwargs):
         raise AssertionError("the kernel was called while building the graph")
 
-    monkeypatch.setattr(season_module, "_reduce", called)
+    monkeypatch.setattr(season_module, "reduce_seasons", called)
     lazy = areas(ROWS).chunk(time=3).assign_coords(track=areas(ROWS)["track"])
     with dask.config.set(scheduler=never):
         found = summer_maxima(lazy)

@@ -116,7 +116,7 @@ def test_what_does_not_pass_ends(name: str) -> None:
     ("answer", "message"),
     [
         (Answer(404, b"<html>", {"Content-Type": "text/html"}), "answers 404"),
-        (Answer(401, b"<html>", {"Content-Type": "text/html"}), "EARTHDATA_TOKEN"),
+        (Answer(401, b"<html>", {"Content-Type": "text/html"}), "answers 401 Unauthorized; it lets nobody in"),
         (Answer(400, b'{"detail": "no credits"}', JSON), "answers 400"),
         (Answer(429, b"", {"Retry-After": "86400"}), "asks to wait 86400 s"),
         (Answer(302, b"", {"Location": "/count"}), "sends round in a circle"),
@@ -237,7 +237,7 @@ def test_a_truncated_file_on_disk_is_replaced(address: str, session: requests.Se
     [
         (Answer(200, b"<html>log in</html>", {"Content-Type": "text/html"}), "a web page instead of a file"),
         (Answer(404), "answers 404"),
-        (Answer(403), "accept the terms"),
+        (Answer(403), "answers 403 Forbidden; it lets nobody in"),
         (Answer(206, CONTENT[:9], {"Content-Range": "rubbish"}), "does not say which bytes"),
     ],
 )
@@ -367,8 +367,8 @@ def test_other_hosts_get_no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         assert _earthdata.direct(f"{base}/{NAME}") == f"{base}/{NAME}"
         _http.download(f"{base}/{NAME}", tmp_path / NAME, session=_earthdata.session())
     assert [one.headers["Authorization"] for one in files.asked()] == [None]
-    assert not _earthdata.trusted("https://notasf.alaska.edu.example.org/a")
-    assert not _earthdata.trusted("http://datapool.asf.alaska.edu/a")
+    assert not _http.trusted("https://notasf.alaska.edu.example.org/a")
+    assert not _http.trusted("http://datapool.asf.alaska.edu/a")
 
 
 def test_a_login_that_goes_round_ends(earthdata: Earthdata, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -18,101 +18,29 @@ import numpy as np
 import ordering
 import pytest
 import rasterio
-from servers import WEB_PAGE, Answer, Internet, Request, cut, internet
-from servers.cmr import HOST as CMR
-from servers.cmr import Cmr
+from orders import (
+    AFTERNOON,
+    AROUND,
+    FIRST,
+    LAKE,
+    PERIOD,
+    World,
+    catalogued,
+    from_store,
+    granule,
+    listing,
+    passes,
+    posted,
+)
+from servers import WEB_PAGE, Answer, cut
 from servers.files import truncated
-from servers.hyp3 import STORE, Hyp3, granule_name, grd_granule, product_of, zipped
+from servers.hyp3 import STORE, Hyp3, granule_name, grd_granule, zipped
 from shapely.geometry import box
 
 from cubekit.errors import ConfigError, MissingExtra, SceneWarning, SourceError
 from cubekit.lakes import Lake, catalogue
-from cubekit.passes import absolute_orbit, relative_orbit
-from cubekit.sources import _http, _hyp3_submit, find_scenes, folder, hyp3
+from cubekit.sources import _http, find_scenes, folder, hyp3
 from cubekit.sources._hyp3_search import choose
-
-# asf_search calls what shapely 2.2 calls old.
-pytestmark = pytest.mark.filterwarnings("ignore:The 'shapely.ops.transform:DeprecationWarning")
-
-LAKE = catalogue()["tsho_rolpa"]
-FIRST = datetime(2019, 1, 9, 0, 11, 35, tzinfo=UTC)
-"""A pass of Sentinel-1A over the lakes, descending on track 121."""
-AFTERNOON = datetime(2019, 1, 4, 12, 13, 12, tzinfo=UTC)
-"""Another, ascending."""
-PERIOD = (date(2019, 1, 1), date(2019, 3, 31))
-AROUND = box(86.0, 27.0, 88.0, 28.5)
-"""A scene that shows all lakes of the Khumbu."""
-
-
-def granule(start: datetime, **options: object) -> str:
-    return granule_name(start, absolute_orbit("sentinel-1a", start), **options)
-
-
-def passes(first: datetime, count: int) -> list[str]:
-    return [granule(first + timedelta(days=12 * cycle)) for cycle in range(count)]
-
-
-def catalogued(name: str, outline: object = AROUND, **options: object) -> dict:
-    start = datetime.strptime(name.split("_")[4], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-    track = relative_orbit("sentinel-1a", int(name.split("_")[6]))
-    direction = "descending" if start.hour < 6 else "ascending"
-    return grd_granule(name, outline, **{"track": track, "direction": direction, **options})
-
-
-@dataclass
-class World:
-    """The internet of a test: a catalogue, HyP3, and nothing else."""
-
-    cmr: Cmr
-    hyp3: Hyp3
-    internet: Internet
-    folder: Path
-
-    def plan(self, *lakes: Lake, folder: Path | None = None, **options: object) -> hyp3.Planned:
-        return hyp3.plan(folder or self.folder, lakes or [LAKE], PERIOD, **options)
-
-    def submit(self, folder: Path | None = None, *, again: bool = False) -> hyp3.Submitted:
-        return hyp3.submit(folder or self.folder, hyp3.connect(), agree=lambda _: True, again=again)
-
-    def fetch(self, **options: object) -> hyp3.Fetched:
-        return hyp3.fetch(self.folder, hyp3.connect(), **options)
-
-    def status(self) -> hyp3.Manifest:
-        return hyp3.status(self.folder, hyp3.connect())
-
-    def ordered(self) -> list[dict]:
-        """Every job of every order that was sent."""
-        sent = self.hyp3.asked(lambda request: request.method == "POST" and request.path == "/jobs")
-        return [job for request in sent for job in json.loads(request.body)["jobs"]]
-
-
-def posted(request: Request) -> bool:
-    return request.method == "POST"
-
-
-def listing(request: Request) -> bool:
-    return request.method == "GET" and request.path == "/jobs"
-
-
-def stored(request: Request) -> bool:
-    return request.host == STORE
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Six passes of a track between January and March 2019, a patient service, an impatient client."""
-    cmr = Cmr(catalogued(name) for name in passes(FIRST, 6))
-    service = Hyp3(product_of(tmp_path / "scratch", LAKE))
-    with internet({CMR: cmr, **service.hosts}, tmp_path / "tls") as net:
-        for name, value in net.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("EARTHDATA_TOKEN", service.token)
-        monkeypatch.setenv("NETRC", str(tmp_path / "no.netrc"))
-        monkeypatch.setattr(_http, "WAIT", 0.01)
-        monkeypatch.setattr(_hyp3_submit, "SETTLE", 0.2)
-        yield World(cmr, service, net, tmp_path / "order")
-        assert not service.leaks
-        assert not net.strangers
 
 
 def states(manifest: hyp3.Manifest) -> dict[str, int]:
@@ -494,9 +422,9 @@ def test_what_was_ordered_arrives_and_is_found(world: World) -> None:
     assert [set(item.assets) for item in found] == [{"vv", "vh", "mask"}] * 3
     assert {item.properties["cubekit:source"] for item in found} == {"hyp3"}
     assert [path for path in (world.folder / ".work").iterdir() if path.name != ".downloads.lock"] == []
-    before = world.hyp3.sent(stored)
+    before = world.hyp3.sent(from_store)
     assert world.fetch().products == ()
-    assert world.hyp3.sent(stored) == before
+    assert world.hyp3.sent(from_store) == before
 
 
 def test_a_download_goes_on_where_it_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -506,9 +434,9 @@ def test_a_download_goes_on_where_it_stopped(world: World, monkeypatch: pytest.M
     world.submit()
     world.hyp3.succeed()
     size = sum(len(content) for content in world.hyp3.files.values())
-    world.hyp3.fail(cut(20_000), when=stored)
+    world.hyp3.fail(cut(20_000), when=from_store)
     assert len(world.fetch().products) == 3
-    assert size <= world.hyp3.sent(stored) < size + (1 << 12)
+    assert size <= world.hyp3.sent(from_store) < size + (1 << 12)
 
 
 def one(world: World) -> tuple[dict, str]:
@@ -614,7 +542,7 @@ def test_a_damaged_product_is_never_used(
     assert fetched.manifest.orders[0].reason(datetime.now(UTC)) == reason
     assert not list((world.folder / "products").glob("*"))
     assert not list(tmp_path.rglob("outside.tif"))
-    assert len(world.hyp3.asked(stored)) == 2
+    assert len(world.hyp3.asked(from_store)) == 2
     with pytest.warns(SceneWarning, match=f"{name}: broken"), pytest.raises(SourceError, match="has come to"):
         find_scenes(LAKE, f"hyp3:{world.folder}")
     world.hyp3.files[key] = whole
@@ -627,7 +555,7 @@ def test_a_damaged_product_is_never_used(
 def test_a_zip_that_suffers_on_its_way_is_fetched_again(world: World) -> None:
     """The second copy is whole."""
     one(world)
-    world.hyp3.fail(lambda answer: replace(answer, body=flipped(answer.body)), when=stored)
+    world.hyp3.fail(lambda answer: replace(answer, body=flipped(answer.body)), when=from_store)
     assert len(world.fetch().products) == 1
 
 
@@ -649,7 +577,7 @@ def test_a_product_that_is_gone_before_its_time(world: World, gone: int) -> None
 def test_a_download_that_fails_stays_ready(world: World) -> None:
     """No credits are asked for what another fetch may bring."""
     one(world)
-    world.hyp3.fail(WEB_PAGE, times=6, when=stored)
+    world.hyp3.fail(WEB_PAGE, times=6, when=from_store)
     fetched = world.fetch()
     assert "failed 5 times, last: " in fetched.failed[granule(FIRST)]
     assert states(fetched.manifest) == {"ready": 1}
@@ -660,7 +588,7 @@ def test_a_download_that_fails_stays_ready(world: World) -> None:
 def test_a_shorter_file_than_the_service_says_is_no_product(world: World) -> None:
     """It is not used, and not thrown away for another order."""
     one(world)
-    world.hyp3.fail(truncated, when=stored)
+    world.hyp3.fail(truncated, when=from_store)
     assert "the archive says" in next(iter(world.fetch().failed.values()))
     assert len(world.fetch().products) == 1
 
@@ -679,7 +607,7 @@ def test_a_full_disk_is_told_and_loses_nothing(world: World, monkeypatch: pytest
     for name, value in world.internet.environment.items():
         monkeypatch.setenv(name, value)
     assert len(world.fetch().products) == 1
-    assert world.hyp3.sent(stored) == size
+    assert world.hyp3.sent(from_store) == size
 
 
 def test_failed_and_expired_jobs_are_listed_with_their_reason(world: World) -> None:
@@ -914,7 +842,7 @@ def test_secrets_are_nowhere(world: World, tmp_path: Path, caplog: pytest.LogCap
     world.hyp3.give_up(jobs[:1], log="it broke")
     world.hyp3.succeed(jobs[1:])
     world.hyp3.files.pop(jobs[1]["files"][0]["s3"]["key"])
-    world.hyp3.fail(WEB_PAGE, times=2, when=stored)
+    world.hyp3.fail(WEB_PAGE, times=2, when=from_store)
     failed = world.fetch().failed
     with pytest.warns(SceneWarning) as warned:
         items = find_scenes(LAKE, f"hyp3:{world.folder}")

@@ -5,166 +5,34 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import pystac
 import pytest
 import rasterio
 import xarray as xr
-from affine import Affine
+from archives import LAKES, PERIOD, Asf, at_asf, find, from_folder, lake, own_blocks, stored
 from odc.geo.geobox import GeoBox
 from rasterio.merge import merge
-from rasterio.shutil import copy
 from rasterio.warp import transform_bounds
-from rasterio.windows import Window
-from servers import WEB_PAGE, Answer, Request, cut, internet
-from servers.cmr import HOST, Cmr, Granule, incomplete, opera_granule, opera_granules, without
+from servers import WEB_PAGE, Answer, Request, cut
+from servers.cmr import Granule, incomplete, opera_granule, without
 from servers.files import Earthdata
 from shapely.geometry import box
 
 from cubekit import cube
 from cubekit.cube.read import read_pass
 from cubekit.errors import ConfigError, CubekitError, SceneWarning, SourceError
-from cubekit.lakes import Lake, catalogue
+from cubekit.lakes import Lake
 from cubekit.passes import absolute_orbit, group
-from cubekit.sources import _earthdata, _http, find_scenes, folder, opera
+from cubekit.sources import _earthdata, _http, find_scenes, opera
 from cubekit.sources._items import orbit_of
 from cubekit.sources.names import ProductFile, parse
-from cubekit.sources.simulated import write_archive
-
-LAKES = ("gokyo", "tilicho")
-PERIOD = (date(2023, 7, 1), date(2023, 7, 13))
-# The client's own, by shapely 2.2.
-pytestmark = pytest.mark.filterwarnings(r"ignore:The 'shapely.ops.transform\(\)' function:DeprecationWarning")
 
 OPERA_REAL = Path(__file__).parents[2] / "shared" / "data" / "opera_rtc_s1" / "dist_s1_T137"
-
-
-def lake(name: str) -> Lake:
-    return catalogue()[name].at_spacing(30)
-
-
-def publish(source: Path, target: Path, *, margin: int) -> None:
-    """A simulated layer as OPERA publishes it: a cloud GeoTIFF as large as a burst, and no sign of the simulator."""
-    with rasterio.open(source) as dataset:
-        values, profile = dataset.read(1), dataset.profile
-        tags = {name: value for name, value in dataset.tags().items() if name != "CUBEKIT_LOOKS"}
-    rows, columns = (512 * round((size + 2 * margin) / 512) for size in values.shape)
-    if values.dtype == np.uint8:
-        whole = np.zeros((rows, columns), "uint8")
-    else:
-        seed = int.from_bytes(source.stem[-20:].encode(), "big") % 2**32
-        whole = np.random.default_rng(seed).gamma(5, 0.03, (rows, columns)).astype("float32")
-    top, left = margin - 7, margin + 5
-    whole[top : top + values.shape[0], left : left + values.shape[1]] = values
-    corner = profile["transform"] * Affine.translation(-left, -top)
-    plain = {"driver": "GTiff", "count": 1, "dtype": values.dtype, "crs": profile["crs"], "nodata": profile["nodata"]}
-    with rasterio.MemoryFile() as memory:
-        with memory.open(**plain, width=columns, height=rows, transform=corner) as dataset:
-            dataset.write(whole, 1)
-            dataset.update_tags(**{**tags, "SOFTWARE_VERSION": "1.0.4"})
-        with memory.open() as dataset:
-            options = {"blocksize": 512, "compress": "deflate", "level": 1, "overview_count": 1}
-            copy(
-                dataset,
-                target,
-                driver="COG",
-                predictor="standard" if values.dtype == np.uint8 else "floating",
-                **options,
-            )
-
-
-def archive(home: Path, names: Iterable[str], period: tuple[date, date], *, revisit: int, margin: int) -> Path:
-    """Granules of these lakes, flat in one folder as an archive has them."""
-    published = home / "published"
-    published.mkdir(parents=True)
-    for name in names:
-        made = write_archive(lake(name), home / name, start=period[0], end=period[1], revisit_days=revisit)
-        for file in made:
-            publish(file, published / file.name, margin=margin)
-    return published
-
-
-@pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two lakes, two tracks each, one repeat cycle."""
-    return archive(tmp_path_factory.mktemp("opera"), LAKES, PERIOD, revisit=12, margin=500)
-
-
-@dataclass
-class Asf:
-    """The archive and its catalogue, of which a test may change the granules."""
-
-    data: Earthdata
-    cmr: Cmr
-
-    @property
-    def folder(self) -> Path:
-        assert self.data.folder is not None
-        return self.data.folder
-
-    def raster_bytes(self) -> int:
-        return self.data.sent(lambda request: request.host == self.data.STORAGE)
-
-
-@contextmanager
-def at_asf(data: Earthdata, granules: list[Granule], home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asf]:
-    """ASF on this machine, and somebody with a token. Nobody else is reached, and no secret goes astray."""
-    cmr = Cmr(granules)
-    _earthdata._shared.cache_clear()
-    monkeypatch.setattr(_http, "WAIT", 0.01)
-    monkeypatch.setattr(_http, "TIMEOUT", (5.0, 2.0))
-    with internet({HOST: cmr, **data.hosts}, home / "tls") as there:
-        for name, value in {**there.environment, _earthdata.TOKEN: data.token}.items():
-            monkeypatch.setenv(name, value)
-        yield Asf(data, cmr)
-    assert not data.leaks
-    assert not there.strangers  # failed searches aren't reported to anybody
-
-
-@pytest.fixture
-def asf(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asf]:
-    """The archive with the granules of `published`."""
-    data = Earthdata(published)
-    with at_asf(data, opera_granules(published, data.url), tmp_path, monkeypatch) as there:
-        yield there
-
-
-def find(name: str = "gokyo", uri: str = "opera", period: tuple[date, date] = PERIOD) -> list[pystac.Item]:
-    return list(find_scenes(lake(name), uri, *period))
-
-
-def from_folder(published: Path, name: str = "gokyo", period: tuple[date, date] = PERIOD) -> list[pystac.Item]:
-    return list(folder.find(lake(name), period, published))
-
-
-def stored(dataset: xr.Dataset) -> xr.Dataset:
-    """What must be the same however the granules came: all but the moment of writing."""
-    return dataset.drop_vars("ingested").load()
-
-
-def own_blocks(items: Iterable[pystac.Item], grid: GeoBox) -> int:
-    """Bytes of the blocks that hold a lattice's pixels, of all layers of local scenes."""
-    total = 0
-    for item in items:
-        for asset in item.assets.values():
-            with rasterio.open(asset.href) as dataset:
-                left, top = ~dataset.transform * (grid.transform.c, grid.transform.f)
-                window = Window(round(left), round(top), *grid.shape.wh).intersection(
-                    Window(0, 0, dataset.width, dataset.height)
-                )
-                height, width = dataset.block_shapes[0]
-                for row in range(int(window.row_off) // height, int(window.row_off + window.height - 1) // height + 1):
-                    first, last = int(window.col_off) // width, int(window.col_off + window.width - 1) // width
-                    for column in range(first, last + 1):
-                        tag = dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=1)
-                        total += int(tag or 0)
-    return total
 
 
 # -- the study ---------------------------------------------------------------------------------------------------------
@@ -199,20 +67,6 @@ def test_cubes_are_those_of_the_folder(asf: Asf, tmp_path: Path, caplog: pytest.
     assert not found_in
     assert asf.data.token not in caplog.text
     assert asf.data.token.encode() not in pickle.dumps(find())
-
-
-@pytest.mark.slow
-def test_two_years_of_two_lakes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
-) -> None:
-    """The same for two years; every fifth repeat cycle, as the disk allows."""
-    period = (date(2022, 1, 1), date(2023, 12, 31))
-    whole = archive(tmp_path / "archive", LAKES, period, revisit=60, margin=500)
-    data = Earthdata(whole)
-    with at_asf(data, opera_granules(whole, data.url), tmp_path, monkeypatch) as there:
-        ratio = study(there, tmp_path / "root", period, tmp_path)
-    record_property("bytes_asked_over_own_blocks", round(ratio, 3))
-    assert ratio <= 1.3
 
 
 def test_logged_in_by_netrc(asf: Asf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def samples(count: int, seed: int = 0) -> list:
 def recipe(**sections: dict) -> Recipe:
     """Four epochs of everything that depends on chance or on the step."""
     given = {
-        "training": {"epochs": 4, "batch": 4, "crop": 0, "precision": "float32"},
+        "training": {"epochs": 4, "batch": 4, "crop": 0, "precision": "float32", "choose": "iou"},
         "optimizer": {"name": "adamw", "lr": 0.01, "schedule": "onecycle", "max_lr": 0.05},
         "augmentation": {"shift": 3, "jitter": 0.1, "cutout": 6, "flip": True, "turns": True},
         "network": {"encoder": "efficientnet-b3", "prior": False, "start": "none"},

@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from cubekit.cli import models, search, study
+from cubekit.cli import models, order, search, study
 from cubekit.cli._show import complain, show_warning
 from cubekit.errors import CubekitError
 
@@ -23,6 +23,7 @@ for _command in (
     *(models.evaluate, models.train),
 ):
     app.command()(_command)
+app.add_typer(order.app, name="order")
 
 
 def main() -> None:

@@ -71,7 +71,10 @@ def train(
     cut: Annotated[datetime | None, typer.Option(formats=_DAYS, help="First day of testing, for --split date.")] = None,
     gap_days: Annotated[float, typer.Option(help="Days before --cut that are left out.")] = 0.0,
     hold_out: Annotated[str | None, typer.Option(help="The lake or track (T121) to test, for those splits.")] = None,
-    validation: Annotated[float, typer.Option(help="Share of all chips that chooses the epoch.")] = 0.1,
+    validation: Annotated[float, typer.Option(help="Share of all chips that chooses the epoch and calibrates.")] = 0.05,
+    drop_faulty: Annotated[
+        bool, typer.Option(help="Leave out labels that the checks find in error, at most one in ten; else only say so.")
+    ] = False,
     licence: Annotated[str, typer.Option(help="Terms of the weights, for the card.")] = "not stated",
     resume: Annotated[bool, typer.Option(help="Go on where it was stopped, or start anew.")] = True,
 ) -> None:
@@ -90,6 +93,11 @@ def train(
         hold_out=hold_out,
         validation=validation,
     )
+    checked, faulty = training_data.without_faults(pairs, parts)
+    if faulty:
+        done = "left out" if drop_faulty else "kept, see --drop-faulty"
+        warnings.warn(f"{len(faulty)} labels look wrong ({done}): {', '.join(faulty[:5])}", stacklevel=1)
+    parts = checked if drop_faulty else parts
     learned, choosing = (len(part) for part in (parts.train, parts.validation))
     counts = f"{learned} for training, {choosing} choose the epoch, {len(parts.test)} are kept for testing"
     out.print(f"{len(pairs)} pairs, split {split} ({parts.name}): {counts}", markup=False)

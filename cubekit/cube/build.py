@@ -32,7 +32,7 @@ from cubekit.cube.layout import (
 )
 from cubekit.cube.read import RESAMPLINGS, Image, merge, read_pass
 from cubekit.cube.schema import POLARISATIONS, encoding
-from cubekit.errors import ConfigError, CubeConflict, CubekitError, GridMismatch, NoObservations
+from cubekit.errors import ConfigError, CubeConflict, CubekitError, GridMismatch, NoObservations, SourceError
 from cubekit.lakes import Lake
 from cubekit.passes import Pass, group
 
@@ -120,6 +120,10 @@ def update(
         written by another process.
     NoObservations
         When there is no cube and no scene has data on the lattice.
+    SourceError
+        When there is no cube and no scene can be read.
+    GridMismatch
+        When there is no cube and all scenes lie on other grids than the lattice's.
 
     Notes
     -----
@@ -208,6 +212,7 @@ def append(path: str | Path, items: Iterable[pystac.Item], *, strict_grid: bool 
 
 def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progress | None) -> AppendReport:
     report = AppendReport()
+    faults: list[CubekitError] = []
     there: dict[Key, Slot] = {}
     known_empty: dict[str, str] = {}
     if store.is_living(path):
@@ -221,6 +226,7 @@ def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progres
     for start in range(0, len(new), BATCH):
         batch = new[start : start + BATCH]
         images = _read(batch, target)
+        faults += [image for image in images if isinstance(image, CubekitError)]
         empty = _sort_out(batch, images, report)
         known_empty |= {_name(pass_): _version(pass_) for pass_ in empty}
         usable = [(p, i) for p, i in zip(batch, images, strict=True) if isinstance(i, Image) and not i.empty]
@@ -234,7 +240,9 @@ def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progres
     if not store.is_living(path):
         name, reason = next(iter({**report.refused, **report.empty}.items()))
         msg = f"none of {len(passes)} passes can be used for {path.name}, so there is no cube: {name}: {reason}"
-        raise (GridMismatch if report.refused else NoObservations)(msg)
+        if not faults:
+            raise NoObservations(msg)
+        raise (GridMismatch if all(isinstance(fault, GridMismatch) for fault in faults) else SourceError)(msg)
     logger.info("%s: %s", path, report)
     return report
 

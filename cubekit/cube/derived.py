@@ -71,7 +71,8 @@ def write_water(path: str | Path, model: str, probability: xr.DataArray) -> None
     probability
         float32 (time, y, x), 0 to 1, NaN where not observed or not known, on the AOI window or the whole lattice, in
         memory, with the bool coordinate ``observed``, the coordinates along time of the passes, and the attributes
-        ``model``, ``model_hash``, ``preprocessing`` and, when it isn't 0.5, ``model_threshold``. Passes that are stored
+        ``model``, ``model_hash``, ``preprocessing`` and, where there are, ``model_threshold`` and
+        ``interval_block_m``. Passes that are stored
         already are rewritten, others added; those that the cube holds no longer, or with other scenes by now, are left
         out: they were seen as they no longer are. If the attributes differ from those stored, the model or the
         preprocessing has changed, and what is stored is dropped.
@@ -100,6 +101,8 @@ def _fill(where: Path, target: Any, model: str, probability: xr.DataArray) -> No
     group = f"water/{model}"
     attrs = {name: probability.attrs[name] for name in ("model", "model_hash", "preprocessing")}
     attrs |= {"lake": cube.attrs["lake"], "threshold": float(probability.attrs.get("model_threshold", 0.5))}
+    if "interval_block_m" in probability.attrs:
+        attrs["interval_block_m"] = float(probability.attrs["interval_block_m"])
     rows = probability.drop_attrs().to_dataset(name="probability").reset_coords("observed")
     rows = rows.drop_indexes("track", errors="ignore")
     rows = rows.drop_vars([name for name in rows.coords if name not in {*_KEYS, "y", "x"}])

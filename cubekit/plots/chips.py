@@ -62,7 +62,7 @@ def plot_chip(
     image, probability = compute(image, probability)
     image = image.transpose("y", "x")
     ax = own_axes(ax)
-    shown, label, limits = _shown(image)
+    shown, label, limits = shown_values(image)
     extent = _extent(image)
     ax.set_facecolor("white")
     ax.patch.set_hatch("////")
@@ -72,12 +72,12 @@ def plot_chip(
     if figure is not None:
         figure.colorbar(drawn, ax=ax, label=label, shrink=0.8)
     if probability is not None:
-        _draw_rings(
+        draw_rings(
             ax, _found(image, probability.transpose("y", "x"), lake), color="#00a5e0", label="shore found (p = 0.5)"
         )
     if lake is not None:  # last, so that its dashes are seen on the shore found
         shore = lake.project(lake.outline)
-        _draw_rings(ax, shore, color="#ffb000", linestyle="--", label="outline of the catalogue")
+        draw_rings(ax, shore, color="#ffb000", linestyle="--", label="outline of the catalogue")
     ax.set(
         xlabel="easting (km)", ylabel="northing (km)", title=_pass_title(image, lake), xlim=extent[:2], ylim=extent[2:]
     )
@@ -87,7 +87,7 @@ def plot_chip(
     return ax
 
 
-def _shown(image: xr.DataArray) -> tuple[NDArray[Any], str, tuple[float, float]]:
+def shown_values(image: xr.DataArray) -> tuple[NDArray[Any], str, tuple[float, float]]:
     """Values to draw, NaN where not observed; label of the colour bar; its limits."""
     values = image.to_numpy().astype(np.float64)
     if "observed" in image.coords and set(image["observed"].dims) == {"y", "x"}:
@@ -133,8 +133,9 @@ def _found(image: xr.DataArray, probability: xr.DataArray, lake: Lake | None) ->
     return polygons(water, Affine(dx, 0, left, 0, dy, top))
 
 
-def _draw_rings(ax: Axes, shape: Any, *, color: str, label: str, linestyle: str = "-") -> None:
-    for ring in _rings(shape):
+def draw_rings(ax: Axes, shape: Any, *, color: str, label: str, linestyle: str = "-") -> None:
+    """Draw the rings of a shape in metres on axes in kilometres, once in the legend."""
+    for ring in rings(shape):
         x, y = np.asarray(ring.coords)[:, :2].T / 1e3
         ax.plot(x, y, color=color, linestyle=linestyle, linewidth=1.2, label=label)
         label = f"_{label}"  # once in the legend
@@ -142,7 +143,8 @@ def _draw_rings(ax: Axes, shape: Any, *, color: str, label: str, linestyle: str 
         ax.plot([], [], linestyle="none", label=f"no {label}")
 
 
-def _rings(shape: Any) -> Iterator[Any]:
+def rings(shape: Any) -> Iterator[Any]:
+    """Shores and islands of a polygon, or of several."""
     for polygon in getattr(shape, "geoms", [shape]):
         yield polygon.exterior
         yield from polygon.interiors

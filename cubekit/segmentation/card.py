@@ -40,7 +40,8 @@ class ModelCard:
         When it was trained, UTC.
     preprocessing
         Fingerprint of the whole chain that made its training chips: at least `FINGERPRINT_KEYS`, and whatever else
-        the chain says of itself; values are text, numbers or booleans. `segment` refuses data made otherwise.
+        the chain says of itself; values are text, numbers or booleans, or a list of those that were all trained on.
+        `segment` refuses data made otherwise.
     licence
         Under which terms the weights may be used.
     threshold
@@ -184,9 +185,19 @@ def _fingerprint_faults(preprocessing: Mapping[str, Any]) -> list[str]:
     odd = [
         f"preprocessing.{key} is {value!r}, give a text, number or boolean"
         for key, value in preprocessing.items()
-        if key not in missing and not (isinstance(value, str | int | float) and _is_json(value))
+        if key not in missing
+        and not all(isinstance(each, str | int | float) and _is_json(each) for each in _each(value))
     ]
     return wrong + odd
+
+
+def accepts(preprocessing: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether a model was trained on data whose chain has this value."""
+    return key in preprocessing and value in _each(preprocessing[key])
+
+
+def _each(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) and value else [value]
 
 
 def _is_json(value: Any) -> bool:

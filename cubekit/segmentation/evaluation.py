@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cubekit.errors import ConfigError, ModelError
 from cubekit.segmentation import metrics, splits
 from cubekit.segmentation.baselines import Guess, mask_only, otsu_on_chip, previous_outline
+from cubekit.segmentation.card import accepts
 from cubekit.segmentation.pairs import Header, Pair, header_of, observed_pixels, read_chip, read_header, read_mask
 from cubekit.segmentation.splits import Sample, Split
 
@@ -268,7 +269,7 @@ def check_chips(card: ModelCard, pairs: Sequence[Pair]) -> None:
         differing = [
             f"{key} {card.preprocessing.get(key)!r} (chip: {value!r})"
             for key, value in sorted(told.items())
-            if card.preprocessing.get(key) != value
+            if not accepts(card.preprocessing, key, value)
         ]
         if differing:
             msg = (

@@ -16,6 +16,7 @@ import xarray as xr
 from cubekit.errors import ConfigError, ModelError
 from cubekit.segmentation import model as models
 from cubekit.segmentation._blocks import map_passes
+from cubekit.segmentation.card import accepts
 from cubekit.segmentation.priors import outline_on_window
 from cubekit.segmentation.tiles import blend, cut
 
@@ -202,11 +203,10 @@ def _check_preprocessing(card: ModelCard, text: Any, path: Path) -> None:
             f"(attribute 'preprocessing' is {text!r}); make it with prepare() and equalize()"
         )
         raise ModelError(msg)
-    missing = object()
     differing = [
         f"{key} {_shown(card.preprocessing, key)} (data: {_shown(given, key)})"
         for key in sorted({*card.preprocessing, *given})
-        if card.preprocessing.get(key, missing) != given.get(key, missing)
+        if key not in given or not accepts(card.preprocessing, key, given[key])
     ]
     if differing:
         msg = (

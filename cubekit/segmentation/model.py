@@ -240,8 +240,8 @@ def load_model(path: str | Path, *, expected_hash: str | None = None) -> torch.n
     }
     if fault := _other_architecture(weights, card):
         msg = (
-            f"{path} does not hold the weights of a U-Net of {card.encoder} with {len(card.channels)} channels: {fault};"
-            " save the model again with save_model"
+            f"{path} does not hold the weights of a U-Net of {card.encoder} with {len(card.channels)} channels: "
+            f"{fault}; save the model again with save_model"
         )
         raise ModelError(msg)
     network = build_network(card.encoder, len(card.channels))

@@ -13,7 +13,7 @@ from cubekit.config import Document, Section
 class TrainingOptions(Section):
     """How long, how, and which epoch is kept."""
 
-    epochs: int = Field(30, ge=1, description="Times that every sample is seen.")
+    epochs: int = Field(18, ge=1, description="Times that every sample is seen.")
     batch: int = Field(16, ge=1, description="Samples in a step, at most; an epoch is cut into equal steps.")
     seed: int = Field(0, ge=0, description="Of the first weights, the order, the augmentation and the dropout.")
     crop: int = Field(
@@ -27,7 +27,7 @@ class TrainingOptions(Section):
     )
     channels_last: bool = Field(True, description="Layout of images in memory: the faster one on CPUs and new GPUs.")
     choose: Literal["iou", "iou_by_lake", "loss", "last"] = Field(
-        "iou",
+        "last",
         description="Which epoch becomes the model: by the validation's IoU, its mean over lakes, loss; or the last.",
     )
 
@@ -96,9 +96,10 @@ class NetworkOptions(Section):
         True, description="A second channel: where the lake was, from its other training masks or its known outline."
     )
     start: str = Field(
-        "imagenet",
+        "shipped",
         min_length=1,
-        description='"none": random; "imagenet": the encoder\'s published weights; or a model (path or name), for all.',
+        description='"shipped": the model that comes with cubekit for such chips; "imagenet": the encoder\'s published '
+        'weights; "none": random; or the path of a model.',
     )
     batchnorm_momentum: float = Field(
         0.1, gt=0, le=1, description="EfficientNet's own 0.01 keeps evaluation at 0 for hundreds of steps."
@@ -140,7 +141,7 @@ class Recipe(Document):
     --------
     >>> recipe = Recipe.parse({"optimizer": {"name": "adam", "lr": 1e-4, "schedule": "none"}})
     >>> recipe.training.epochs, recipe.optimizer.max_lr, recipe.network.encoder
-    (30, None, 'efficientnet-lite0')
+    (18, None, 'efficientnet-lite0')
     """
 
     kind: ClassVar[str] = "a recipe"

@@ -1,10 +1,15 @@
-"""The models that come with the package: trained on simulated scenes only, one for each archive."""
+"""The models that come with the package: trained on simulated scenes only, one for each kind of image."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cubekit.errors import ModelError
+from cubekit.segmentation.card import accepts
+from cubekit.segmentation.model import read_card
 
 SHIPPED = ("hyp3-20m", "opera-30m")
 """Their names: archive and spacing of the images they were made for."""
@@ -28,36 +33,48 @@ def find(model: str | Path) -> Path:
     return _FOLDER / f"{model}.safetensors" if str(model) in SHIPPED else Path(model)
 
 
-def choose(source: str, spacing: int) -> str:
-    """Choose the shipped model for a cube.
+def choose(preprocessing: str) -> Path:
+    """Choose the shipped model that was trained on such images.
 
     Parameters
     ----------
-    source
-        Archive, as the cube's attribute `source`.
-    spacing
-        Pixels of the cube, metres.
+    preprocessing
+        The images' fingerprint, as `equalize` writes it into their attributes.
 
     Returns
     -------
-    str
-        One of `SHIPPED`.
+    pathlib.Path
+        Of its file.
 
     Raises
     ------
+    MissingExtra
+        When safetensors is not installed.
     ModelError
-        When there is none for such a cube.
+        When there is none.
 
     Examples
     --------
-    >>> choose("hyp3", 20)
-    'hyp3-20m'
+    >>> chain = {"equalize": "published", "polarisation": "vv", "source": "opera", "spacing": 30,
+    ...          "speckle_filter": "lee 7x7", "window": "aoi"}
+    >>> choose(json.dumps(chain)).stem
+    'opera-30m'
     """
-    name = f"{source}-{spacing}m"
-    if name not in SHIPPED:
-        msg = (
-            f"no model comes with cubekit for {source} at {spacing} m, only {' and '.join(SHIPPED)}; give the path of "
-            'one that was trained on such images as model.path, or "otsu", which needs none'
-        )
-        raise ModelError(msg)
-    return name
+    wanted = json.loads(preprocessing)
+    cards = {name: read_card(find(name)).preprocessing for name in SHIPPED}
+    for name, chain in cards.items():
+        if chain.keys() == wanted.keys() and all(accepts(chain, key, value) for key, value in wanted.items()):
+            return find(name)
+    made = "; ".join(f"{name} for {_told(chain)}" for name, chain in cards.items())
+    msg = (
+        f"no model comes with cubekit for images made so: {_told(wanted)}. There are {made}. Prepare the images as one "
+        'of these, give the path of a model trained on such images as model.path, or "otsu", which needs none'
+    )
+    raise ModelError(msg)
+
+
+def _told(chain: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {' or '.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in sorted(chain.items())
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -150,7 +151,7 @@ def train(
                 f"the recipe's network sees {' and '.join(card.channels)}, and the images are {shape}; give both alike"
             )
             raise ConfigError(msg)
-    network = start_network(recipe)
+    network = start_network(recipe, preprocessing)
     start = weights_hash(network.state_dict())
     network.to(where)
     found = fit(network, samples, recipe, out, validation=validation, lakes=lakes, resume=resume, progress=progress)
@@ -191,13 +192,15 @@ def train(
     return Trained(saved[MODEL], saved[LAST], found.epoch, temperature, digest, found.history)
 
 
-def start_network(recipe: Recipe) -> torch.nn.Module:
+def start_network(recipe: Recipe, preprocessing: Mapping[str, Any] | None = None) -> torch.nn.Module:
     """Make the network that a training starts from, on the CPU.
 
     Parameters
     ----------
     recipe
         Its seed and its section `network`.
+    preprocessing
+        How the chips were made: chooses among the shipped models.
 
     Returns
     -------
@@ -209,8 +212,8 @@ def start_network(recipe: Recipe) -> torch.nn.Module:
     MissingExtra
         When torch or segmentation-models-pytorch is not installed.
     ModelError
-        When the hub can't be reached for ``"imagenet"``, there is no model at the path, or it has another encoder or
-        other channels.
+        When the hub can't be reached for ``"imagenet"``, there is no model at the path or none is shipped for such
+        chips, or it has another encoder or other channels.
     """
     torch = models._library("torch")
     start, encoder, channels = recipe.network.start, recipe.network.encoder, _channels(recipe)
@@ -220,11 +223,11 @@ def start_network(recipe: Recipe) -> torch.nn.Module:
         if start == "imagenet":
             network.get_submodule("encoder").load_state_dict(imagenet_encoder(encoder, len(channels)))
     if start not in {"imagenet", "none"}:
-        path = shipped.find(start)
+        path = shipped.choose(json.dumps(dict(preprocessing or {}))) if start == "shipped" else Path(start)
         card = models.read_card(path)
         if (card.encoder, card.channels) != (encoder, channels):
             msg = (
-                f"the start {start!r} is a U-Net of {card.encoder} that sees {' and '.join(card.channels)}, and the "
+                f"the start {path} is a U-Net of {card.encoder} that sees {' and '.join(card.channels)}, and the "
                 f"recipe asks for {encoder} and {' and '.join(channels)}; make both alike"
             )
             raise ModelError(msg)

@@ -15,7 +15,7 @@ from cubekit.errors import ConfigError, ModelError
 from cubekit.segmentation import splits
 from cubekit.segmentation.augmentation import Labelled
 from cubekit.segmentation.card import FINGERPRINT_KEYS
-from cubekit.segmentation.pairs import Header, Pair, header_of, observed_pixels, read_chip, read_mask
+from cubekit.segmentation.pairs import Pair, header_of, observed_pixels, read_chip, read_mask
 from cubekit.segmentation.priors import Prior, known_priors, training_priors
 from cubekit.segmentation.splits import Sample, Split
 from cubekit.sources.names import ProductFile, parse
@@ -55,7 +55,7 @@ class Parts(NamedTuple):
     samples: PairSamples
     validation: PairSamples
     priors: dict[str, Prior] | None
-    """To be kept with the model; None when it sees none."""
+    """Of training and validation, to be kept with the model; None when it sees none."""
 
 
 def training_parts(pairs: Sequence[Pair], split: Split, *, prior: bool) -> Parts:
@@ -79,20 +79,52 @@ def training_parts(pairs: Sequence[Pair], split: Split, *, prior: bool) -> Parts
     if not prior:
         return Parts(PairSamples(learned), PairSamples(choosing), None)
     used = [*learned, *choosing]
-    samples = [pair.sample for pair in used]
-    masks = [read_mask(pair.mask) for pair in learned]
-    train = range(len(learned))
-    # Only masks of `train` are ever asked for.
-    told = training_priors(samples, [*masks, *masks[:1] * len(choosing)], train, range(len(used)), _headers(used))
+    samples, masks = [pair.sample for pair in used], [read_mask(pair.mask) for pair in used]
+    headers = [header_of(pair.chip) for pair in used]
+    # What chooses the epoch must not tell where its own lakes are.
+    told = training_priors(samples, masks, range(len(learned)), range(len(used)), headers)
     return Parts(
         PairSamples(learned, told[: len(learned)]),
         PairSamples(choosing, told[len(learned) :]),
-        known_priors(samples[: len(learned)], masks),
+        known_priors(samples, masks),
     )
 
 
-def _headers(pairs: Sequence[Pair]) -> list[Header]:
-    return [header_of(pair.chip) for pair in pairs]
+def without_faults(pairs: Sequence[Pair], split: Split) -> tuple[Split, list[str]]:
+    """Leave labels that can't be right out of the training; what is tested stays as it is.
+
+    Parameters
+    ----------
+    pairs
+        From `load_pairs`; what `split` was made of.
+    split
+        From `training_split`.
+
+    Returns
+    -------
+    Split, list of str
+        The split without them, and their ids: at most one in ten of the training and validation, the worst first, as
+        `label_checks.sound` finds them. The labels that are tested are not looked at.
+
+    Raises
+    ------
+    ConfigError
+        When nothing would be left to train on, or to choose the epoch by.
+    SourceError
+        When a file can't be read.
+    """
+    from cubekit.segmentation.label_checks import read_label_pairs, sound
+
+    used = [pairs[index] for index in (*split.train, *split.validation)]
+    kept = {pair.id for pair in sound(read_label_pairs(used))}
+    parts = [
+        tuple(index for index in part if pairs[index].sample.id in kept) for part in (split.train, split.validation)
+    ]
+    if not all(parts):
+        msg = f"the labels of the split {split.name!r} that pass the checks are too few; mend them, or keep all"
+        raise ConfigError(msg)
+    faulty = sorted(pair.sample.id for pair in used if pair.sample.id not in kept)
+    return replace(split, train=parts[0], validation=parts[1]), faulty
 
 
 def fingerprint_of(pairs: Sequence[Pair]) -> dict[str, Any]:

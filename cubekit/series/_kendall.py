@@ -63,6 +63,12 @@ def p_value(s: int, ties: tuple[int, ...]) -> float:
     return float(exact_p(ties)[abs(s)]) if sum(ties) <= EXACT_UP_TO else normal_p(s, ties)
 
 
+def p_values(s: NDArray[np.int64], length: int) -> NDArray[np.float64]:
+    """Two-sided p of many S of as many different values each: `p_value` without ties, once for every S that occurs."""
+    size, place = np.unique(np.abs(s), return_inverse=True)
+    return np.array([p_value(int(one), (1,) * length) for one in size])[place]
+
+
 @lru_cache(maxsize=1024)
 def smallest_significant(length: int, level: float) -> int | None:
     """Find the smallest S with p < `level` for `length` different values; None where there is none."""

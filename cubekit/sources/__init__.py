@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from inspect import signature
 from typing import Any
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import pystac
 
-from cubekit.errors import ConfigError
+from cubekit.errors import ConfigError, SourceError
 from cubekit.lakes import Lake
 
 Period = tuple[date | None, date | None]
@@ -27,7 +27,12 @@ SCHEMES = (
 
 
 def find_scenes(
-    lake: Lake, source: str, start: str | date | None = None, end: str | date | None = None
+    lake: Lake,
+    source: str,
+    start: str | date | None = None,
+    end: str | date | None = None,
+    *,
+    tracks: Sequence[int] = (),
 ) -> pystac.ItemCollection:
     """Find the scenes of a lake in an archive.
 
@@ -43,6 +48,8 @@ def find_scenes(
         ``hyp3:FOLDER``, what an order at HyP3 has brought to a folder (`cubekit.sources.hyp3.find`).
     start, end
         First and last day, both inclusive, UTC; dates or ISO strings. Open by default.
+    tracks
+        Relative orbits of Sentinel-1; all by default. ``opera`` is asked for these only.
 
     Returns
     -------
@@ -54,7 +61,7 @@ def find_scenes(
     ConfigError
         When the source, one of its parameters or the period is not understood.
     SourceError
-        When the archive has no scene of this lake in this period.
+        When the archive has no scene of this lake in this period, or none on these tracks.
 
     Warns
     -----
@@ -65,7 +72,19 @@ def find_scenes(
     -----
     Reads headers only, not lazily.
     """
-    period = parse_period(start, end)
+    found = _find(lake, source, parse_period(start, end), tracks)
+    there = {int(item.properties.get("sat:relative_orbit", 0)) for item in found}
+    if not tracks or there <= set(tracks):
+        return found
+    kept = [item for item in found if item.properties.get("sat:relative_orbit") in tracks]
+    if not kept:
+        wanted, known = (", ".join(map(str, sorted(given))) for given in (tracks, there - {0}))
+        msg = f"no scene of {lake.id} on the tracks {wanted} in {source}; it has {known or 'none'}: give other tracks"
+        raise SourceError(msg)
+    return pystac.ItemCollection(kept)
+
+
+def _find(lake: Lake, source: str, period: Period, tracks: Sequence[int]) -> pystac.ItemCollection:
     scheme, _, rest = source.partition(":")
     if scheme == "folder" and rest:
         from cubekit.sources import folder
@@ -87,7 +106,8 @@ def find_scenes(
     if (parts := source.partition("?"))[0] == "opera":
         from cubekit.sources import opera
 
-        return opera.find(lake, period, **opera.parameters(parts[2]))
+        asked = opera.parameters(parts[2])
+        return opera.find(lake, period, **{"tracks": tuple(tracks), **asked})
     msg = f"source {source!r} isn't known; allowed are {', '.join(SCHEMES)}"
     raise ConfigError(msg)
 

@@ -15,15 +15,13 @@ import requests
 
 from cubekit.errors import ConfigError
 from cubekit.sources import _http
+from cubekit.sources._http import trusted
 
 TOKEN = "EARTHDATA_TOKEN"
 """Environment variable that holds a token of Earthdata Login."""
 
 LOGIN_HOST = "urs.earthdata.nasa.gov"
 """The machine in `.netrc` that holds user and password."""
-
-TRUSTED = ("earthdata.nasa.gov", "earthdatacloud.nasa.gov", "asf.alaska.edu")
-"""Domains that the token is given to, over https only; what they redirect to elsewhere never sees it."""
 
 _REDIRECTS = 10
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
@@ -35,7 +33,7 @@ def credentials() -> str | None:
     Raises
     ------
     ConfigError
-        When the variable holds something that can't be a token.
+        When the variable holds something that can't be a token, or .netrc is not text.
     """
     if _token():
         return TOKEN
@@ -43,20 +41,10 @@ def credentials() -> str | None:
         entry = netrc.netrc(str(_netrc_file())).authenticators(LOGIN_HOST)
     except (OSError, netrc.NetrcParseError):
         return None
+    except UnicodeDecodeError:  # which requests would fall over, too
+        msg = f"{_netrc_file()} is not text (nothing of it is shown); write it anew"
+        raise ConfigError(msg) from None
     return ".netrc" if entry else None
-
-
-def trusted(url: str) -> bool:
-    """Whether the token may be sent to an address.
-
-    Examples
-    --------
-    >>> trusted("https://datapool.asf.alaska.edu/RTC/a.tif"), trusted("https://asf.alaska.edu.example.org/a.tif")
-    (True, False)
-    """
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    return parts.scheme == "https" and any(host == domain or host.endswith(f".{domain}") for domain in TRUSTED)
 
 
 class _Session(requests.Session):

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import filelock
 import requests
 
-from cubekit.errors import SourceError
+from cubekit.errors import ConfigError, SourceError
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,9 @@ TIMEOUT = (15.0, 60.0)
 
 PARALLEL = 4
 """Files that are downloaded at a time."""
+
+EARTHDATA = ("earthdata.nasa.gov", "earthdatacloud.nasa.gov", "asf.alaska.edu")
+"""Domains that a login to Earthdata is for. Its token is given to them, over https only, and to nobody else."""
 
 _PASSING = frozenset({408, 425, 429})
 _LOGIN = frozenset({401, 403})
@@ -80,6 +83,19 @@ def place(url: str) -> str:
     return f"{parts.hostname or ''}{parts.path}"
 
 
+def trusted(url: str) -> bool:
+    """Whether a login to Earthdata is for an address, and may be sent to it.
+
+    Examples
+    --------
+    >>> trusted("https://datapool.asf.alaska.edu/RTC/a.tif"), trusted("https://asf.alaska.edu.example.org/a.tif")
+    (True, False)
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    return parts.scheme == "https" and any(host == domain or host.endswith(f".{domain}") for domain in EARTHDATA)
+
+
 def watch(session: requests.Session) -> None:
     """Let a session raise on answers that `retrying` understands, before the client it is given to misreads them.
 
@@ -104,7 +120,10 @@ def refusal(response: requests.Response) -> _Refusal:
     status, where = response.status_code, place(response.url)
     what = f"{where} answers {status} {response.reason or ''}".rstrip()
     if status in _LOGIN:
-        what += "; log in to Earthdata (.netrc or EARTHDATA_TOKEN), and accept the terms of this archive there"
+        if trusted(response.url):
+            what += "; log in to Earthdata (.netrc or EARTHDATA_TOKEN), and accept the terms of this archive there"
+        else:
+            what += "; it lets nobody in without a login or right of its own, and cubekit has none for it"
     # 202: it is still being made.
     return _Refusal(what, passing=status >= 500 or status in _PASSING | {202}, wait=_retry_after(response))
 
@@ -136,6 +155,8 @@ def retrying(call: Callable[[], Result], *, what: str, transient: tuple[type[Exc
     SourceError
         After `ATTEMPTS` attempts, when the service asks for a longer wait than `LONGEST_WAIT`, or at once when the
         failure will stay.
+    ConfigError
+        When .netrc, which requests reads, is not text.
 
     Notes
     -----
@@ -151,6 +172,9 @@ def retrying(call: Callable[[], Result], *, what: str, transient: tuple[type[Exc
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return call()
+        except UnicodeDecodeError:  # requests looks into it at every request
+            msg = f"{what} failed: .netrc is not text (nothing of it is shown); write it anew"
+            raise ConfigError(msg) from None
         except understood as error:
             failure = _understood(error)
         if not failure.passing:
@@ -195,7 +219,8 @@ def _understood(error: Exception) -> _Refusal:
 def refuse_web_page(answer: requests.Response) -> None:
     """Raise when a page for people comes where a file was asked for."""
     if "text/html" in _content_type(answer):
-        msg = f"{place(answer.url)} gives a web page instead of a file, as when nobody is logged in to Earthdata"
+        msg = f"{place(answer.url)} gives a web page instead of a file"
+        msg += ", as when nobody is logged in to Earthdata" if trusted(answer.url) else ""
         raise _Refusal(msg, passing=False)
 
 

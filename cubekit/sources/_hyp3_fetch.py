@@ -153,12 +153,12 @@ def _arrived(
     """Each order as it is after its product has come, or not: then with the reason."""
     files = {order.granule: _remote(folder, order, listed) for order in orders}
     session = _earthdata.session()  # gives a token to NASA's hosts only, which products usually aren't on
-    failed = _http.download_all(files.values(), session=session)
+    absent = _http.download_all(files.values(), session=session)
     for order in orders:
         file = files[order.granule]
         try:
-            if file.path in failed:
-                yield _absent(order, file.url, session, failed[file.path])
+            if file.path in absent:
+                yield _absent(order, file.url, session, absent[file.path])
                 continue
             if reason := no_room(file.path):
                 yield order, reason
@@ -168,8 +168,9 @@ def _arrived(
             except SourceError as damage:  # once more: it may have suffered on its way
                 logger.warning("%s: %s; downloaded again", order.granule, damage)
                 discard(file.path)
-                if reason := _http.download_all([file], session=session).get(file.path):
-                    yield _absent(order, file.url, session, reason)
+                failed = _http.download_all([file], session=session)
+                if file.path in failed:
+                    yield _absent(order, file.url, session, failed[file.path])
                     continue
                 content = _take(folder, order, resolution)
             yield _with_problem(order, None).model_copy(update={"files": content}), ""

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from cubekit.errors import SourceError
+from cubekit.sources._headers import read_header
 from cubekit.sources._orders import Order
-from cubekit.sources.folder import _read_header
 from cubekit.sources.names import ProductFile, parse
 
 _ENCRYPTED = 0x1
@@ -117,7 +117,7 @@ def check(product: Path, order: Order, resolution: int) -> dict[str, int]:
     grids = set()
     for file in sorted(path for path in product.iterdir() if path.suffix.lower() in {".tif", ".tiff"}):
         parsed = parse(file.name)
-        header = _read_header(file)
+        header = read_header(file)
         if isinstance(parsed, str) or isinstance(header, str):
             msg = f"{file.name}: {parsed if isinstance(parsed, str) else header}"
             raise SourceError(msg)

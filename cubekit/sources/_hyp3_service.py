@@ -179,7 +179,7 @@ def connect(api: str = DEFAULT_API) -> Service:
 
 def check_address(api: str) -> None:
     """Raise ConfigError unless a login may be sent to an address."""
-    if urlsplit(api).username or not _earthdata.trusted(api):
+    if urlsplit(api).username or not _http.trusted(api):
         msg = f"{_http.place(api)!r} is no address of HyP3; give one like {DEFAULT_API}"
         raise ConfigError(msg)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pystac
@@ -17,11 +17,9 @@ from shapely.geometry import box
 from cubekit.errors import SceneWarning, SourceError
 from cubekit.lakes import Lake
 from cubekit.sources import Period
+from cubekit.sources._headers import Header, read_header
 from cubekit.sources._items import UNKNOWN_PROCESSING, grid, item, near, nothing_found, of_period, orbit_of
 from cubekit.sources.names import FOREIGN, ProductFile, parse
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
 
 SIMULATOR = "cubekit-simulator"
 """How the tag SOFTWARE_VERSION of simulated granules begins. They never share a cube with real ones."""
@@ -31,22 +29,11 @@ PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _FOREIGN = 5
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What the header of one file tells."""
-
-    epsg: int
-    shape: tuple[int, int]
-    transform: tuple[float, ...]
-    bounds: tuple[float, float, float, float]
-    tags: Mapping[str, str]
-
-
 @dataclass
 class _Found:
     """What a folder holds: layers by product and crop, and the rest."""
 
-    products: dict[tuple[str, str], dict[str, tuple[Path, ProductFile, _Header]]] = field(default_factory=dict)
+    products: dict[tuple[str, str], dict[str, tuple[Path, ProductFile, Header]]] = field(default_factory=dict)
     left_out: dict[Path, str] = field(default_factory=dict)
     outside: int = 0
     elsewhere: int = 0
@@ -101,7 +88,7 @@ def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
         else:
             items.append(made)
     if found.left_out:
-        warnings.warn(_listing(folder, found.left_out), SceneWarning, stacklevel=3)
+        warnings.warn(_listing(folder, found.left_out), SceneWarning, stacklevel=4)
     items = of_period(items, period)
     if not items:
         why = (
@@ -126,7 +113,7 @@ def _sort(files: Iterable[Path], lake: Lake, period: Period) -> _Found:
         if not near(parsed.start, period):
             found.outside += 1
             continue
-        header = _read_header(file)
+        header = read_header(file)
         if isinstance(header, str):
             found.left_out[file] = header
             if parsed.layer == "mask":  # without it layover would pass for observed
@@ -142,55 +129,14 @@ def _sort(files: Iterable[Path], lake: Lake, period: Period) -> _Found:
     return found
 
 
-def _read_header(file: Path) -> _Header | str:
-    """The header of a GeoTIFF, or the reason why the file is of no use."""
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    size = file.stat().st_size
-    if size == 0:
-        return "empty (0 bytes)"
-    try:
-        with rasterio.open(file) as dataset:
-            if dataset.driver != "GTiff":
-                return f"not a GeoTIFF but {dataset.driver}"
-            if dataset.crs is None or dataset.crs.to_epsg() is None:
-                return "it has no known coordinate reference system"
-            if not dataset.transform.is_rectilinear or dataset.transform.a != -dataset.transform.e:
-                return "its pixels are not square and north up"
-            if _truncated(dataset, size):
-                return "truncated: its last blocks are missing"
-            return _Header(
-                epsg=dataset.crs.to_epsg(),
-                shape=dataset.shape,
-                transform=tuple(dataset.transform)[:6],
-                bounds=tuple(dataset.bounds),
-                tags={**dataset.tags(), "dtype": dataset.dtypes[0]},
-            )
-    except (RasterioError, OSError) as error:
-        return f"unreadable: {str(error).splitlines()[0].replace(str(file), file.name)}"
-
-
-def _truncated(dataset: DatasetReader, size: int) -> bool:
-    """Whether a block of the first band ends beyond the end of the file: a look at the index, not at the data."""
-    height, width = dataset.block_shapes[0]
-    for row in range(-(-dataset.height // height)):
-        for column in range(-(-dataset.width // width)):
-            offset = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1)
-            length = dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=1)
-            if offset is not None and length is not None and int(offset) + int(length) > size:
-                return True
-    return False
-
-
-def _footprint(header: _Header, epsg: int) -> Any:
+def _footprint(header: Header, epsg: int) -> Any:
     corners = box(*header.bounds)
     if header.epsg == epsg:
         return corners
     return box(*Transformer.from_crs(header.epsg, epsg, always_xy=True).transform_bounds(*header.bounds))
 
 
-def _item(layers: Mapping[str, tuple[Path, ProductFile, _Header]]) -> pystac.Item | str:
+def _item(layers: Mapping[str, tuple[Path, ProductFile, Header]]) -> pystac.Item | str:
     """One product as a STAC item, or the reason why it is of no use."""
     bands = [name for name in ("vv", "vh") if name in layers]
     if not bands:

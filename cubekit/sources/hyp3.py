@@ -205,7 +205,7 @@ def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
         more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         told = "\n".join([*lines[:_SHOWN], *more])
         msg = f"{len(lines)} scenes of the order in {home} are left out:\n{told}"
-        warnings.warn(msg, SceneWarning, stacklevel=3)
+        warnings.warn(msg, SceneWarning, stacklevel=4)
     items: list[pystac.Item] = []
     if whole:
         found = folder_source.find(lake, period, home / PRODUCTS)

@@ -97,7 +97,7 @@ def find(
         for product in granules.values():
             _sort(product, period, tracks, platforms or PLATFORMS, polarisations, found)
     if found.left_out:
-        warnings.warn(_listing(found.left_out), SceneWarning, stacklevel=3)
+        warnings.warn(_listing(found.left_out), SceneWarning, stacklevel=4)
     items = of_period(found.items.values(), period)
     if not items:
         why = (

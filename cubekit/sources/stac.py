@@ -107,7 +107,7 @@ def find(lake: Lake, period: Period, address: str) -> pystac.ItemCollection:
             made.properties[SIGNING] = "planetary"
         items.append(made)
     if left_out:
-        warnings.warn(_listing(url, collection, left_out), SceneWarning, stacklevel=3)
+        warnings.warn(_listing(url, collection, left_out), SceneWarning, stacklevel=4)
     items = _of_period(items, period)
     if not items:
         reasons = f", for example because {next(iter(left_out.values()))}" if left_out else ""

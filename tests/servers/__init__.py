@@ -66,9 +66,12 @@ WEB_PAGE = Answer(502, b"<html><h1>Bad Gateway</h1></html>", {"Content-Type": "t
 """What a load balancer answers when the service behind it is down."""
 
 
+_KEPT = 1 << 16
+
+
 @dataclass
 class Exchange:
-    """A request, what was answered, and how many bytes of its body went out."""
+    """A request, what was answered (of long bodies nothing is kept), and how many bytes of its body went out."""
 
     request: Request
     answer: Answer
@@ -181,6 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
             exchange.sent += len(piece)
         if answer.cut is not None:
             self.close_connection = True
+        if len(body) > _KEPT:
+            exchange.answer = replace(answer, body=b"")
 
     do_GET = do_POST = do_HEAD = do_PUT = do_PATCH = do_DELETE = _go  # noqa: N815
 

@@ -318,7 +318,7 @@ def product_of(folder: Path, *lakes: Lake) -> Callable[[Job], tuple[str, bytes]]
         affine, shape = factories.grid(lake)
         home = folder / job["job_id"] / name
         tags = {"TIFFTAG_DATETIME": "2024:01:01 00:00:00", "AREA_OR_POINT": "Point"}
-        values = factories.dark_lake(lake, int(start[-6:])).round(3)
+        values = factories.dark_lake(lake, int(start[2:8] + start[-6:])).round(3)
         layers = {"VV": values, "VH": values / 5, "ls_map": np.ones(shape, "uint8")}
         for layer, raster in layers.items():
             factories.write_raster(home / f"{name}_{layer}.tif", raster, affine, lake.epsg, 0, **tags)

@@ -232,8 +232,9 @@ def opera_items(folder: Path, collection: str, projection: str) -> list[Item]:
             "sat__relative_orbit": int(tags["TRACK_NUMBER"]),
             "sat__orbit_state": tags["ORBIT_PASS_DIRECTION"],
             "processing__software": {software: version},
-            "sar__looks_equivalent_number": float(tags["CUBEKIT_LOOKS"]),
         }
+        if "CUBEKIT_LOOKS" in tags:
+            known["sar__looks_equivalent_number"] = float(tags["CUBEKIT_LOOKS"])
         if projection == "epsg":
             known["sat__absolute_orbit"] = int(tags["ABSOLUTE_ORBIT_NUMBER"])
         assets = {key.lower(): name for key, name in names.items()}

@@ -1,0 +1,296 @@
+"""A hidden Markov model of a lake's surface in continuous time. Plain numpy, one lake at a time.
+
+Notes
+-----
+The lake has one cover (open water, ice, or melting ice) that its tracks see in turn. What a pass shows of it is
+relative to what its own track shows of open water, which is learned from the lake's own passes: the level in VV and in
+VH, the spread, and the pattern on the lake (layover brightens the foot of a cliff at every pass). No date enters but as
+the time between passes. Spreads and shifts below are those of simulated lakes and of HyP3's crops (see
+`cubekit.sources._surfaces` for what these rest on), wide enough for both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+COVERS = ("open", "ice", "melt")
+
+ROUGH_DB = 3.0
+"""Above its usual level in VV, open water counts as rough: twice the power."""
+
+_PER_DAY = np.array([[0, 1 / 200, 1 / 2000], [1 / 600, 0, 1 / 120], [1 / 14, 1 / 60, 0]])
+"""Rates from cover (row) to cover: open water for 200 days, ice for 100, melt for 11, on average."""
+
+_LONGEST = 45  # days between passes whose patterns are compared: ice grows and cracks
+
+# Of VV over the track's open water, dB: mean and standard deviation. Open water is a mixture, of wind and rough water
+_VV = {"open": (0.0, 1.7), "rough": (5.0, 2.2), "ice": (4.2, 2.8), "melt": (2.0, 2.2)}
+_VH = {"open": (0.0, 0.8), "rough": (1.5, 1.0), "ice": (7.0, 3.0), "melt": (3.0, 2.0)}
+_SPREAD = {"open": (0.0, 0.25), "rough": (0.0, 0.25), "ice": (0.05, 0.3), "melt": (0.3, 0.5)}  # log of the range
+_GALES = 0.1  # share of rough passes
+_ALIKE = {"open": 0.0, "ice": 0.55, "melt": 0.25}  # correlation with the pattern of the pass before or after
+_ALIKE_SPREAD = {"open": 0.13, "ice": 0.2, "melt": 0.25}
+_FIRST = 0.15  # share of ice whose neighbour is of another cover or winter
+_OUTLIER = 0.02
+_TEMPER = 0.7  # exponent of likelihoods: passes of one winter are alike beyond their cover
+
+_PRIOR_VV, _PRIOR_VH, _PRIOR_SPREAD = (-19.5, 2.0), (-29.0, 3.0), (0.5, 0.4)
+_ROUNDS = 8
+_PULL = 1.0  # passes that the pattern of open water is drawn to none by
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What the passes of one lake show of it, sorted by time.
+
+    Attributes
+    ----------
+    days
+        float64, days since any moment.
+    track
+        Integers from 0.
+    cells
+        VV of cells well inside the lake, dB (pass, cell), NaN where not observed.
+    vh
+        Median of the cells in VH, dB, NaN where there is none.
+    """
+
+    days: Floats
+    track: NDArray[np.int64]
+    cells: Floats
+    vh: Floats
+
+    def until(self, count: int) -> Surface:
+        """The first passes."""
+        return Surface(self.days[:count], self.track[:count], self.cells[:count], self.vh[:count])
+
+
+class Water(NamedTuple):
+    """What calm open water looks like, by track."""
+
+    vv: Floats  # dB, as is VH
+    vh: Floats
+    spread: Floats  # log of the interquartile range
+    pattern: Floats  # (track, cell), dB beside the median
+    noise: Floats  # standard deviation of the correlation of two passes
+
+
+@dataclass(frozen=True)
+class _Measured:
+    vv: Floats
+    vh: Floats
+    spread: Floats
+    centred: Floats  # (pass, cell)
+
+
+def smoothed(surface: Surface) -> tuple[Floats, Floats]:
+    """Probability of each cover (pass, cover) and VV over the track's open water, dB, from all passes."""
+    measured = _measure(surface)
+    water = _fit(surface, measured, _start(surface, measured), _ROUNDS)
+    likelihood = _likelihoods(surface, measured, water, ahead=True)
+    return _forward_backward(surface.days, likelihood), measured.vv - water.vv[surface.track]
+
+
+def filtered(surface: Surface) -> tuple[Floats, Floats]:
+    """As `smoothed`, but every pass is judged from itself and those before it.
+
+    What open water looks like is learned anew whenever there are a tenth more passes; so a pass added at the end
+    changes nothing before it.
+    """
+    count = len(surface.days)
+    chances, over = np.empty((count, len(COVERS))), np.empty(count)
+    measured, water, begin = _measure(surface), None, 0
+    while begin < count:
+        end = min(count, begin + 1 + begin // 10)
+        known, seen = surface.until(begin + 1), _until(measured, begin + 1)
+        water = _fit(known, seen, _start(known, seen), _ROUNDS)
+        part, shown = surface.until(end), _until(measured, end)
+        likelihood = _likelihoods(part, shown, water, ahead=False)
+        chances[begin:end] = _forward(part.days, likelihood)[0][begin:]
+        over[begin:end] = (shown.vv - water.vv[part.track])[begin:]
+        begin = end
+    return chances, over
+
+
+def _until(measured: _Measured, count: int) -> _Measured:
+    return _Measured(measured.vv[:count], measured.vh[:count], measured.spread[:count], measured.centred[:count])
+
+
+def _measure(surface: Surface) -> _Measured:
+    """Median and log of the interquartile range of the cells of every pass; what the cells are beside the median."""
+    cells = surface.cells
+    known = np.isfinite(cells).sum(axis=1) >= max(4, 0.3 * cells.shape[1])
+    quarters = np.full((len(cells), 3), np.nan)
+    if known.any():
+        quarters[known] = np.nanpercentile(cells[known], [25, 50, 75], axis=1).T
+    vv = quarters[:, 1]
+    spread = np.log(np.maximum(quarters[:, 2] - quarters[:, 0], 0.1))
+    centred = np.clip(cells - vv[:, None], -8, 8)
+    return _Measured(vv, surface.vh, spread, centred)
+
+
+def _start(surface: Surface, measured: _Measured) -> Floats:
+    """First guess of how likely a pass is of open water: the dark half of its track, as far as water is that dark.
+
+    Without the second, a record that begins in winter would take its ice for water.
+    """
+    guess = np.zeros(len(surface.days))
+    for track in np.unique(surface.track):
+        members = np.flatnonzero((surface.track == track) & np.isfinite(measured.vv))
+        if members.size:
+            vv = measured.vv[members]
+            dark = (vv <= np.median(vv)) & (vv < sum(_PRIOR_VV))
+            guess[members] = np.where(dark, 0.9, 0.0)
+    return guess
+
+
+def _fit(surface: Surface, measured: _Measured, guess: Floats, rounds: int) -> Water:
+    """Expectation and maximisation: what open water looks like, and which passes are of it."""
+    water = _open_water(surface, measured, guess)
+    for _ in range(rounds):
+        chance = _forward_backward(surface.days, _likelihoods(surface, measured, water, ahead=True))
+        calm = chance[:, 0] * _calm(measured.vv - water.vv[surface.track])
+        water = _open_water(surface, measured, calm)
+    return water
+
+
+def _calm(over: Floats) -> Floats:
+    """How likely open water is not rough."""
+    usual, rough = (1 - _GALES) * _normal(over, *_VV["open"]), _GALES * _normal(over, *_VV["rough"])
+    return np.where(np.isfinite(over), usual / (usual + rough), 0.0)
+
+
+def _open_water(surface: Surface, measured: _Measured, weight: Floats) -> Water:
+    """Means of what is likely calm open water, drawn to what it is elsewhere where little of it was seen."""
+    tracks = int(surface.track.max()) + 1
+    levels = []
+    for values, (usual, spread), noise in (
+        (measured.vv, _PRIOR_VV, _VV["open"][1]),
+        (measured.vh, _PRIOR_VH, _VH["open"][1]),
+        (measured.spread, _PRIOR_SPREAD, _SPREAD["open"][1]),
+    ):
+        own = np.where(np.isfinite(values), weight, 0.0)
+        total = np.bincount(surface.track, own * np.nan_to_num(values), tracks)
+        pull = (noise / spread) ** 2
+        levels.append((total + pull * usual) / (np.bincount(surface.track, own, tracks) + pull))
+    pattern = np.zeros((tracks, measured.centred.shape[1]))
+    seen = np.isfinite(measured.centred)
+    filled = np.where(seen, measured.centred, 0.0)
+    for track in range(tracks):
+        members = surface.track == track
+        total = weight[members] @ filled[members]
+        pattern[track] = total / (weight[members] @ seen[members] + _PULL)
+    before, _ = _alike(surface, measured, pattern)
+    both = np.where(np.isfinite(before), weight * _previous(surface, weight), 0.0)
+    squares = np.bincount(surface.track, both * np.nan_to_num(before) ** 2, tracks)
+    variance = (squares + 4 * _ALIKE_SPREAD["open"] ** 2) / (np.bincount(surface.track, both, tracks) + 4)
+    return Water(levels[0], levels[1], levels[2], pattern, np.sqrt(variance))
+
+
+def _previous(surface: Surface, values: Floats) -> Floats:
+    """Value of the pass before of the same track, 0 for none."""
+    before = np.zeros_like(values)
+    for track in np.unique(surface.track):
+        members = np.flatnonzero(surface.track == track)
+        before[members[1:]] = values[members[:-1]]
+    return before
+
+
+def _likelihoods(surface: Surface, measured: _Measured, water: Water, *, ahead: bool) -> Floats:
+    """Of every pass under every cover, up to a factor; the pass after counts where `ahead`."""
+    count = len(surface.days)
+    log = np.zeros((count, len(COVERS)))
+    shifts = (
+        (measured.vv - water.vv[surface.track], _VV),
+        (measured.vh - water.vh[surface.track], _VH),
+        (measured.spread - water.spread[surface.track], _SPREAD),
+    )
+    # Wind moves VV and VH together, so their mixture is one of pairs
+    known = [np.isfinite(shift) for shift, _ in shifts]
+    for index, cover in enumerate(COVERS):
+        kinds = (("open", 1 - _GALES), ("rough", _GALES)) if cover == "open" else ((cover, 1.0),)
+        chance = np.zeros(count)
+        for kind, share in kinds:
+            term = np.full(count, share)
+            for (shift, model), there in zip(shifts, known, strict=True):
+                term *= np.where(there, _normal(np.nan_to_num(shift), *model[kind]), 1.0)
+            chance += term
+        # Any cover may for once look like none, so that no single pass decides
+        floor = np.ones(count)
+        for (_, model), there in zip(shifts, known, strict=True):
+            floor *= np.where(there, _OUTLIER * _normal(0.0, 0.0, 6 * model["ice"][1]), 1.0)
+        log[:, index] = np.log(chance + floor)
+    before, after = _alike(surface, measured, water.pattern)
+    alike = np.fmax(before, after) if ahead else before
+    noise = water.noise[surface.track]
+    # The larger of two is larger than one, by chance alone
+    best = np.where(np.isfinite(before) & np.isfinite(after) & ahead, 1 / np.sqrt(np.pi), 0.0) * noise
+    open_ = _normal(alike, best, noise * np.where(best > 0, 0.83, 1.0))
+    ice = (1 - _FIRST) * _normal(alike, _ALIKE["ice"], _ALIKE_SPREAD["ice"]) + _FIRST * open_
+    melt = _normal(alike, _ALIKE["melt"], np.hypot(_ALIKE_SPREAD["melt"], noise))
+    log += np.where(np.isfinite(alike)[:, None], np.log(np.stack([open_, ice, melt], axis=1) + 0.02), 0.0)
+    log *= _TEMPER
+    return np.asarray(np.exp(log - log.max(axis=1, keepdims=True)))
+
+
+def _alike(surface: Surface, measured: _Measured, pattern: Floats) -> tuple[Floats, Floats]:
+    """Correlation of the pattern of each pass with that of its track's pass before, and after; NaN for none."""
+    rest = measured.centred - pattern[surface.track]
+    before, after = np.full((2, len(rest)), np.nan)
+    for track in np.unique(surface.track):
+        members = np.flatnonzero((surface.track == track) & np.isfinite(measured.vv))
+        first, second = members[:-1], members[1:]
+        near = surface.days[second] - surface.days[first] <= _LONGEST
+        first, second = first[near], second[near]
+        both = np.isfinite(rest[first]) & np.isfinite(rest[second])
+        number = np.maximum(both.sum(axis=1), 1)
+        one, other = (np.where(both, rest[part], 0.0) for part in (first, second))
+        one, other = (np.where(both, part - (part.sum(axis=1) / number)[:, None], 0.0) for part in (one, other))
+        scale = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+        found = np.where((number >= 12) & (scale > 0), (one * other).sum(axis=1) / np.maximum(scale, 1e-12), np.nan)
+        before[second] = found
+        after[first] = found
+    return before, after
+
+
+@lru_cache(maxsize=4096)
+def _steps(hours: int) -> Floats:
+    """Probability to pass from cover to cover within a time."""
+    from scipy.linalg import expm
+
+    rates = _PER_DAY - np.diag(_PER_DAY.sum(axis=1))
+    return np.asarray(expm(rates * hours / 24))
+
+
+def _forward(days: Floats, likelihood: Floats) -> tuple[Floats, list[Floats]]:
+    chances = np.empty_like(likelihood)
+    steps = [_steps(round(gap * 24)) for gap in np.diff(days)]
+    chance = _steps(24 * 36525)[0]  # where a century leads
+    for index, here in enumerate(likelihood):
+        if index:
+            chance = chance @ steps[index - 1]
+        chance = chance * here
+        chance /= chance.sum()
+        chances[index] = chance
+    return chances, steps
+
+
+def _forward_backward(days: Floats, likelihood: Floats) -> Floats:
+    chances, steps = _forward(days, likelihood)
+    later = np.ones(likelihood.shape[1])
+    for index in range(len(days) - 2, -1, -1):
+        later = steps[index] @ (likelihood[index + 1] * later)
+        later /= later.sum()
+        chances[index] *= later
+    return np.asarray(chances / chances.sum(axis=1, keepdims=True))
+
+
+def _normal(value: Floats | float, mean: Floats | float, spread: Floats | float) -> Floats:
+    return np.asarray(np.exp(-0.5 * ((value - mean) / spread) ** 2) / (spread * np.sqrt(2 * np.pi)))

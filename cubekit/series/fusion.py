@@ -1,0 +1,374 @@
+"""One series of a lake from all its tracks: offsets and noise of each estimated together, steps tested, none pooled."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from cubekit.errors import ConfigError, NoObservations
+from cubekit.series._state_space import CLIP, Course, as_years, fit
+from cubekit.series.season import MIN_OBSERVED
+
+COVARIATES = ("platform", "processor")
+"""Coordinates along time whose changes are tested for steps, where they are there."""
+
+LEVEL = 0.05
+"""Level of the tests of all steps of a lake together (Holm 1979)."""
+
+FEWEST = 5
+"""Passes with a known area without which nothing is fused; and a platform has to have for a test."""
+
+_NORMAL = 1.959964
+_SEASONAL_MONTHS, _SEASONAL_YEARS = 8, 3
+_USABLE_STATES = (0, 1)  # unknown, open
+_LONG_NAMES = {
+    "area_km2": ("fused lake area, at the level of the reference track", "km2"),
+    "area_low": ("fused lake area, lower end of its 95 % interval", "km2"),
+    "area_high": ("fused lake area, upper end of its 95 % interval", "km2"),
+    "covariance": ("covariance of the fused areas", "km4"),
+    "weight": ("weight of the pass in the fused series", "1"),
+    "gap_days": ("time to the nearest pass that was used", "days"),
+    "offset": ("area of the track minus that of the reference track", "km2"),
+    "offset_low": ("lower end of the offset's 95 % interval", "km2"),
+    "offset_high": ("upper end of the offset's 95 % interval", "km2"),
+    "noise": ("standard deviation of a pass of the track", "km2"),
+    "passes": ("passes used", "1"),
+    "seen": ("largest observed fraction of the lake zone", "1"),
+    "level_error": ("standard deviation of areas by their own intervals, median over passes", "km2"),
+    "reference": ("whether the fused series has the level of this track", None),
+    "step_size": ("step of the area", "km2"),
+    "step_low": ("lower end of the step's 95 % interval", "km2"),
+    "step_high": ("upper end of the step's 95 % interval", "km2"),
+    "step_p": ("two-sided p of the step, Holm's for all steps of the lake", "1"),
+    "step_passes": ("passes used", "1"),
+    "step_found": ("whether there is a step", None),
+}
+
+
+class _Layout(NamedTuple):
+    """What the coordinates say: names of tracks and of further levels of covariates, and the code of every pass."""
+
+    tracks: list[str]
+    track: NDArray[np.intp]
+    steps: list[str]
+    indicators: NDArray[np.bool_]  # (step, time)
+    levels: list[NDArray[np.intp]]  # of each covariate, the code of every pass
+    first_step: list[int]  # of each covariate, where its levels begin among the steps
+
+
+def fuse(area: xr.Dataset, *, min_observed: float = MIN_OBSERVED) -> xr.Dataset:
+    """Fuse the areas of all tracks into one series, at the level of the track that sees most of the lake.
+
+    Parameters
+    ----------
+    area
+        What `lake_area` or `join_areas` returns, over time, with the coordinate ``track`` in memory, and of one lake.
+        Where it has the coordinates ``source``, ``platform`` or ``processor`` along time they are taken into account:
+        a track of two sources counts as two; changes of platform and processor are tested.
+    min_observed
+        Passes that saw less than this share of the most that their track has ever seen of the lake zone are not used,
+        nor those of an ice-covered, snow-covered or rough lake (``state``), nor those without an area.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over time, at all passes, also those not used:
+
+        ``area_km2``, ``area_low``, ``area_high``
+            float64, km2: the fused area and its 95 % interval, given the level of the reference track.
+        ``covariance``
+            km4, dims time and ``time_other``, of the fused areas: neighbours share their error.
+        ``weight``
+            How much of a pass was believed: 1, less where it lies more than 3 standard deviations off, 0 unused.
+        ``gap_days``
+            Days to the nearest pass that was used.
+
+        Over ``track`` (strings):
+
+        ``offset``, ``offset_low``, ``offset_high``
+            km2, of a track minus the reference; 0 for this. NaN for a track without a usable pass.
+        ``noise``
+            km2, standard deviation of one of its passes.
+        ``passes``
+            int32, used.
+        ``seen``
+            The most that a pass of it saw of the lake zone.
+        ``reference``
+            bool, true for one: the track whose level the fused series has.
+        ``level_error``
+            km2, standard deviation of the areas by their own intervals, median over its passes: at most this is common
+            to all of them, and so is in no interval above.
+
+        Over ``step`` (e.g. ``platform sentinel-1c``, against the platform with most passes), also where none is found:
+
+        ``step_size``, ``step_low``, ``step_high``, ``step_p``, ``step_passes``, ``step_found``
+            km2; two-sided p, by Holm's method for all steps tested; bool at 5 %. NaN where it can't be told from
+            the offset of a track, or has fewer than 5 passes. A step that is found is taken out of the fused series.
+
+    Raises
+    ------
+    ConfigError
+        When a variable or coordinate is absent, ``track`` or a covariate is lazy, times repeat within a track, or
+        `min_observed` is not from 0 to 1.
+    NoObservations
+        On computing, when fewer than 5 passes can be used.
+
+    Notes
+    -----
+    area = course + season + offset of the track + step + noise of the track. The course is a local linear trend (random
+    walks of level and slope); the season one harmonic of the year, where at least three years and eight months of the
+    year were seen; offsets and steps are unknown constants. All variances by restricted maximum likelihood, all
+    constants by generalised least squares, in one go, so that the uncertainty of the offsets is in the covariance.
+    Passes far off lose weight (Huber).
+
+    Which level: no series knows the part of the shore that its track never sees, so the reference is the track whose
+    passes see most of the lake zone; among those within half a per cent of it, the one with most passes. Its own bias
+    stays: ``level_error`` bounds it.
+
+    Steps are tested with the variances found without them, which is cautious. A platform that replaces another for good
+    can hardly be told from a lake that changes at that time: its interval is wide, and says so.
+
+    Lazy with dask: time is merged into one chunk. It takes n^3: 0.1 s for 300 passes, some seconds for 1,000.
+
+    Examples
+    --------
+    >>> times = np.arange("2019-01-01", "2022-01-01", np.timedelta64(12, "D"), "datetime64[D]").astype("datetime64[ns]")
+    >>> track = np.where(np.arange(times.size) % 2, 121, 12)
+    >>> km2 = np.where(track == 121, 1.6, 1.3) + 0.003 * np.random.default_rng(0).normal(size=times.size)
+    >>> seen = np.where(track == 121, 1.0, 0.8)
+    >>> area = xr.Dataset({"area_km2": ("time", km2), "observed_fraction": ("time", seen)}, {"time": times})
+    >>> fused = fuse(area.assign_coords(track=("time", track)))
+    >>> fused["track"].values.tolist(), fused["reference"].values.tolist(), fused["offset"].round(2).values.tolist()
+    (['12', '121'], [False, True], [-0.3, 0.0])
+    """
+    times, layout = _check(area, min_observed)
+    inputs = [_whole(area[name]) for name in ("area_km2", "observed_fraction")]
+    optional = [_whole(area[name]) for name in ("area_low", "area_high", "state") if name in area.variables]
+    has_bounds, has_state = "area_low" in area and "area_high" in area, "state" in area
+    names = {
+        "time": ("area_km2", "area_sd", "weight", "gap_days"),
+        "track": ("offset", "offset_sd", "noise", "passes", "seen", "level_error", "reference"),
+        "step": ("step_size", "step_sd", "step_p", "step_passes", "step_found"),
+    }
+    dims = [[dim] for dim, some in names.items() for _ in some]
+    results = xr.apply_ufunc(
+        _fuse,
+        *inputs,
+        *optional,
+        kwargs={
+            "t": as_years(times.to_numpy()),
+            "months": times.month.to_numpy(),
+            "layout": layout,
+            "min_observed": float(min_observed),
+            "bounds": has_bounds,
+            "states": has_state,
+        },
+        input_core_dims=[["time"]] * (len(inputs) + len(optional)),
+        output_core_dims=[["time", "time_other"], *dims],
+        dask="parallelized",
+        output_dtypes=[np.float64] * (1 + len(dims)),
+        dask_gufunc_kwargs={
+            "output_sizes": {"time_other": times.size, "track": len(layout.tracks), "step": len(layout.steps)}
+        },
+    )
+    found = dict(zip(("covariance", *(name for some in names.values() for name in some)), results, strict=True))
+    return _described(found, area, times, layout, min_observed)
+
+
+def _check(area: xr.Dataset, min_observed: float) -> tuple[pd.DatetimeIndex, _Layout]:
+    if absent := [name for name in ("area_km2", "observed_fraction", "track", "time") if name not in area.variables]:
+        msg = f"the areas lack {', '.join(absent)}; give what lake_area returns for passes of a cube"
+        raise ConfigError(msg)
+    times = area.indexes.get("time")
+    if not isinstance(times, pd.DatetimeIndex):
+        msg = f"time is {area['time'].dtype}; fuse needs dates (datetime64)"
+        raise ConfigError(msg)
+    if not 0 <= min_observed <= 1:
+        msg = f"min_observed {min_observed} is not between 0 and 1; 0.9 means nine tenths of the lake zone"
+        raise ConfigError(msg)
+    coordinates = [name for name in ("track", "source", *COVARIATES) if name in area.coords]
+    if lazy := [name for name in coordinates if area[name].chunks is not None]:
+        name = lazy[0]
+        msg = f"{name} is lazy, but lays out the result; load it first: area.assign_coords({name}=area.{name}.load())"
+        raise ConfigError(msg)
+    labels = _words(area, "track")
+    if "source" in area.coords and area["source"].dims == ("time",):
+        labels = np.array([f"{track} {source}" for track, source in zip(labels, _words(area, "source"), strict=True)])
+    tracks, track = np.unique(labels, return_inverse=True)
+    if (repeated := pd.MultiIndex.from_arrays([times, labels]).duplicated()).any():
+        one = int(np.flatnonzero(repeated)[0])
+        msg = f"track {labels[one]} has {times[one]} more than once; give every pass once"
+        raise ConfigError(msg)
+    steps: list[str] = []
+    indicators: list[NDArray[np.bool_]] = []
+    levels: list[NDArray[np.intp]] = []
+    first_step: list[int] = []
+    for name in COVARIATES:
+        if name in area.coords and area[name].dims == ("time",):
+            words = _words(area, name)
+            kinds, codes = np.unique(words, return_inverse=True)
+            levels.append(codes)
+            first_step.append(len(steps))
+            steps += [f"{name} {kind}" for kind in kinds]
+            indicators += [codes == code for code in range(len(kinds))]
+    empty = np.empty((0, times.size), np.bool_)
+    stacked = np.stack(indicators) if indicators else empty
+    return times, _Layout(tracks.tolist(), track, steps, stacked, levels, first_step)
+
+
+def _words(area: xr.Dataset, name: str) -> NDArray[Any]:
+    """Values of a coordinate as words; a platform's code as its name."""
+    from cubekit.passes import PLATFORMS
+
+    values = area[name].to_numpy()
+    if name == "platform" and values.dtype.kind in "iu" and ((0 <= values) & (values < len(PLATFORMS))).all():
+        values = np.array(PLATFORMS)[values]
+    return values.astype(str)
+
+
+def _whole(array: xr.DataArray) -> xr.Variable:
+    return array.variable if array.chunks is None else array.variable.chunk({"time": -1})
+
+
+def _fuse(
+    area: NDArray[Any],
+    fraction: NDArray[Any],
+    *optional: NDArray[Any],
+    t: NDArray[np.float64],
+    months: NDArray[Any],
+    layout: _Layout,
+    min_observed: float,
+    bounds: bool,
+    states: bool,
+) -> tuple[NDArray[np.float64], ...]:
+    count = len(layout.tracks)
+    seen = np.array([np.nanmax(fraction[layout.track == one], initial=0.0) for one in range(count)])
+    used = np.isfinite(area) & (fraction >= min_observed * seen[layout.track])
+    if states:
+        used &= np.isin(optional[-1], _USABLE_STATES)
+    rows = np.flatnonzero(used)
+    if rows.size < FEWEST:
+        msg = f"{rows.size} of {used.size} passes can be used, a fused series needs {FEWEST}; give a longer period"
+        raise NoObservations(msg)
+    passes = np.bincount(layout.track[rows], minlength=count)
+    best = seen[passes > 0].max()
+    reference = int(np.argmax(np.where(seen >= best - 0.005, passes, -1)))
+    # Tracks without a pass have no number among the groups
+    number = np.cumsum(passes > 0) - 1
+    others = [one for one in np.flatnonzero(passes) if one != reference]
+    design = np.column_stack(
+        [_common(t, t[rows], months[rows]), *((layout.track == one).astype(np.float64) for one in others)]
+    )
+    course = fit(area[rows].astype(np.float64), t[rows], number[layout.track[rows]], design[rows])
+    size, sd, p = _steps(course, layout, rows)
+    taken = np.flatnonzero(p < LEVEL)
+    if taken.size:
+        columns = layout.indicators[taken].T.astype(np.float64)
+        design = np.column_stack([design, columns])
+        course = fit(area[rows].astype(np.float64), t[rows], number[layout.track[rows]], design[rows])
+    offset, offset_sd, noise = (np.full(count, np.nan) for _ in range(3))
+    noise[passes > 0] = course.noise
+    offset[reference] = offset_sd[reference] = 0.0
+    first = design.shape[1] - len(others) - taken.size
+    places = np.arange(first, first + len(others))
+    offset[others] = course.coefficients[places]
+    offset_sd[others] = np.sqrt(np.diag(course.covariance)[places])
+    level_error = np.full(count, np.nan)
+    if bounds:
+        half = (optional[1] - optional[0]) / 2 / _NORMAL
+        for one in np.flatnonzero(passes):
+            level_error[one] = np.median(half[rows][layout.track[rows] == one])
+    # At the reference's level: columns of tracks and steps are 0
+    target = design.copy()
+    target[:, first:] = 0
+    value, covariance = course.at(np.maximum(t, t[rows].min()), target)
+    before = t < t[rows].min()  # the course begins with the first pass that was used
+    value[before], covariance[before], covariance[:, before] = np.nan, np.nan, np.nan
+    weight = np.zeros(len(t))
+    weight[rows] = course.weights
+    gap = np.abs(t[:, None] - t[rows]).min(axis=1) * 365.25
+    step_passes = layout.indicators[:, rows].sum(axis=1).astype(np.float64)
+    return (
+        *(covariance, value, np.sqrt(np.diag(covariance)), weight, gap),
+        *(offset, offset_sd, noise, passes.astype(np.float64), seen, level_error, np.arange(count) == reference),
+        *(size, sd, p, step_passes, (p < LEVEL).astype(np.float64)),
+    )
+
+
+def _common(t: NDArray[np.float64], used: NDArray[np.float64], months: NDArray[Any]) -> NDArray[np.float64]:
+    """Columns that all tracks share: level, slope, and the season where enough of the year was seen."""
+    columns = [np.ones(len(t)), t - used.mean()]
+    if np.unique(months).size >= _SEASONAL_MONTHS and np.ptp(used) >= _SEASONAL_YEARS:
+        columns += [np.sin(2 * np.pi * t), np.cos(2 * np.pi * t)]
+    return np.column_stack(columns)
+
+
+def _steps(
+    course: Course, layout: _Layout, rows: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Size, standard deviation and p of every step, each against the level of its covariate with most passes."""
+    from scipy import stats
+
+    size, sd, p = (np.full(len(layout.steps), np.nan) for _ in range(3))
+    tested: list[int] = []
+    basis = course.design
+    for codes, first in zip(layout.levels, layout.first_step, strict=True):
+        passes = np.bincount(codes[rows], minlength=int(codes.max()) + 1)
+        for level in np.argsort(-passes)[1:]:
+            column = layout.indicators[first + level][rows].astype(np.float64)
+            if passes[level] >= FEWEST and _apart(basis, column):
+                tested.append(first + int(level))
+                basis = np.column_stack([basis, column])
+    if tested:
+        found, covariance = course.extended(layout.indicators[tested][:, rows].T.astype(np.float64))
+        deviation = np.sqrt(np.diag(covariance))
+        size[tested], sd[tested] = found, deviation
+        freedom = max(1, len(rows) - basis.shape[1] - len(course.noise))
+        p[tested] = _holm(2 * stats.t.sf(np.abs(found / deviation), freedom))
+    return size, sd, p
+
+
+def _apart(basis: NDArray[np.float64], column: NDArray[np.float64]) -> bool:
+    """Whether a column is more than a sum of others (to 1 % of its length)."""
+    rest = column - basis @ np.linalg.lstsq(basis, column)[0]
+    return bool(np.linalg.norm(rest) > 0.01 * np.linalg.norm(column))
+
+
+def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P-values of tests that were made together (Holm 1979)."""
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
+
+
+def _described(
+    found: dict[str, Any], area: xr.Dataset, times: pd.DatetimeIndex, layout: _Layout, min_observed: float
+) -> xr.Dataset:
+    """The results as a Dataset with bounds, units and words."""
+    for name, prefix in (("area_km2", "area"), ("offset", "offset"), ("step_size", "step")):
+        spread = found.pop(f"{prefix}_sd")
+        found[f"{prefix}_low"] = found[name] - _NORMAL * spread
+        found[f"{prefix}_high"] = found[name] + _NORMAL * spread
+    for name in ("passes", "step_passes"):
+        found[name] = found[name].astype(np.int32)
+    for name in ("reference", "step_found"):
+        found[name] = found[name].astype(np.bool_)
+    coords = {"time": times, "track": layout.tracks, "step": np.array(layout.steps, dtype=str)}
+    dataset = xr.Dataset({name: found[name] for name in _LONG_NAMES}, coords=coords)
+    for name, (long_name, unit) in _LONG_NAMES.items():
+        dataset[name].attrs = {"long_name": long_name} | ({"units": unit} if unit else {})
+    dataset["area_km2"].attrs["ancillary_variables"] = "area_low area_high covariance weight gap_days"
+    kept = ("lake", "lake_title", "model", "model_hash", "preprocessing")
+    return dataset.assign_attrs(
+        {name: area.attrs[name] for name in kept if name in area.attrs},
+        method=(
+            "local linear trend with a season, an offset and a noise per track, steps of covariates where found: "
+            f"restricted maximum likelihood and generalised least squares, residuals beyond {CLIP:g} sd given less weight"
+        ),
+        min_observed=float(min_observed),
+    )
