@@ -100,9 +100,8 @@ def main(path: Path) -> None:
     for cycle in (0.0, 0.02):
         full = records(PASSES, DRAWS, rng, cycle=cycle)
         for every_other in (True, False):
-            print(
-                f"\n{'every other pass' if every_other else 'a random half'} of 2022-2025 lost, seasonal cycle {cycle:.0%}"
-            )
+            lost = "every other pass" if every_other else "a random half"
+            print(f"\n{lost} of 2022-2025 lost, seasonal cycle {cycle:.0%}")
             print(shifts(full, halved(full, rng, every_other=every_other)).round(3).to_string())
     expected = NOISE * (largest_of(PASSES // 2) - largest_of(PASSES)) / (1 + NOISE * largest_of(PASSES))
     print(f"\ntheory, maximum without a cycle: {100 * expected:.3f} %")

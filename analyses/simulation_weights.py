@@ -42,7 +42,7 @@ STAGES = {
     "base": Stage(("hyp3",), 150, "imagenet", 8, 1e-3),
     # HyP3 products that are filtered already, and those that `cubekit order` asks for.
     "hyp3-20m": Stage(("hyp3", "hyp3_unfiltered"), 75, "base", 4, 5e-4),
-    "opera-30m": Stage(("opera",), 150, "base", 4, 5e-4),
+    "opera-30m": Stage(("opera",), 75, "base", 5, 5e-4),
 }
 DATES = 12
 

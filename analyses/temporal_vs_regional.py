@@ -5,8 +5,8 @@ steps, and its first lakes are the same: the lakes that one wants to monitor. Te
 those, and on lakes whose outlines no training saw. The network sees the radar only, no outline.
 
 Run: python analyses/temporal_vs_regional.py [--designs 4x60,60x4] [--seeds 3] [--epochs 8] [--crop 128] [--out DIR].
-On two idle cores about a quarter of an hour as it is, half of it for the scenes; they and finished trainings are kept
-in DIR (default out/temporal_vs_regional), so a run that was stopped goes on. Writes areas.csv (a row a chip),
+On two idle cores a quarter of an hour or so (estimated), half of it for the scenes. They and finished trainings are
+kept in DIR (default out/temporal_vs_regional), so a run that was stopped goes on. Writes areas.csv (a row a chip),
 table.csv and temporal_vs_regional.png.
 """
 
@@ -74,8 +74,8 @@ class Plan:
     designs: tuple[Design, ...]
     epochs: int = 8
     crop: int = 128
-    test_dates: int = 16
-    test_lakes: int = 16
+    test_dates: int = 12
+    test_lakes: int = 12
     start: str = "imagenet"
 
     def __post_init__(self) -> None:

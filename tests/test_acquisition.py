@@ -22,7 +22,7 @@ import orders
 import pytest
 import xarray as xr
 from archives import archive, at_asf, own_blocks
-from servers import serving, wait_until
+from servers import Request, serving, wait_until
 from servers.cmr import opera_granules
 from servers.files import Earthdata
 from servers.stac import Stac, opera_items
@@ -168,21 +168,24 @@ def test_opera(granules: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch, reco
     assert desk.areas("opera") == desk.areas("folder") == desk.areas("downloaded")
 
 
-@pytest.mark.parametrize("projection", ["epsg", "code", "none"])
-def test_stac(projection: str, granules: Path, desk: Desk, record_property: Record) -> None:
+def test_stac(granules: Path, desk: Desk, record_property: Record) -> None:
     """However items tell their projection."""
     expected = desk.run("folder", f"folder:{granules}", YEARS)
-    server = Stac(opera_items(granules, "OPERA_L2_RTC-S1_V1_1", projection), granules, page=25)
-    with serving(server) as url:
-        address = f"stac:{url}#OPERA_L2_RTC-S1_V1_1"
-        record_property("passes", same(desk.run("stac", address, YEARS), expected))
-        pixels = server.sent(lambda request: request.path.startswith("/files/"))
-        record_property("MB asked for", round(pixels / 1e6, 1))
-        desk.run("stac", address, YEARS)
-        again = server.sent(lambda request: request.path.startswith("/files/")) - pixels
-    # Headers only, and only where the items do not tell what they hold.
-    assert again <= (0 if projection != "none" else 40_000 * len(server.items))
-    assert desk.areas("stac") == desk.areas("folder")
+    for projection in ("epsg", "code", "none"):
+        server = Stac(opera_items(granules, "OPERA_L2_RTC-S1_V1_1", projection), granules, page=25)
+        with serving(server) as url:
+            address = f"stac:{url}#OPERA_L2_RTC-S1_V1_1"
+            passes = same(desk.run(f"stac_{projection}", address, YEARS), expected)
+            record_property(f"passes, projection told by {projection}", passes)
+            asked = server.sent(fetched)
+            desk.run(f"stac_{projection}", address, YEARS)
+        # Headers only, and only where the items do not tell what they hold.
+        assert server.sent(fetched) - asked <= (0 if projection != "none" else 40_000 * len(server.items))
+        assert desk.areas(f"stac_{projection}") == desk.areas("folder")
+
+
+def fetched(request: Request) -> bool:
+    return request.path.startswith("/files/")
 
 
 def scenes(lake: Lake, second: int) -> list[dict]:

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from cubekit.cli import app
 from cubekit.config import Study
 from cubekit.cube.schema import TIME_ATTRS
+from cubekit.sources import SCHEMES
+from cubekit.sources._earthdata import LOGIN_HOST, TOKEN
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,7 +51,11 @@ def test_the_keys_of_a_study_are_all_listed() -> None:
 def test_the_commands_are_all_listed() -> None:
     """The README's table of commands has every command, and none that isn't there."""
     listed = set(re.findall(r"\| `cubekit (\w+)", (ROOT / "README.md").read_text()))
-    assert listed == {command.callback.__name__ for command in app.registered_commands}
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    assert listed == {command.callback.__name__ for command in app.registered_commands} | groups.keys()
+    for name, group in groups.items():
+        commands = "\\|".join(command.callback.__name__ for command in group.registered_commands)
+        assert f"| `cubekit {name} {commands}" in (ROOT / "README.md").read_text()
     assert CliRunner().invoke(app, ["--help"]).exit_code == 0
 
 
@@ -57,6 +63,15 @@ def test_the_cube_s_variables_are_all_listed() -> None:
     """docs/cube.md names every coordinate along time."""
     text = (ROOT / "docs" / "cube.md").read_text()
     assert [name for name in TIME_ATTRS if f"`{name}`" not in text] == []
+
+
+def test_the_sources_are_all_listed() -> None:
+    """docs/sources.md has every address that find_scenes takes, and every way to log in."""
+    text = (ROOT / "docs" / "sources.md").read_text()
+    assert [scheme for scheme in SCHEMES if f"| `{scheme}` |" not in text] == []
+    assert TOKEN in text
+    assert LOGIN_HOST in text
+    assert {f"cubekit order {name}" in text for name in ("plan", "submit", "status", "fetch")} == {True}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

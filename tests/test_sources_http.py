@@ -19,6 +19,7 @@ from servers.files import Earthdata, Files, truncated
 
 from cubekit.errors import ConfigError, SourceError
 from cubekit.sources import _earthdata, _http
+from cubekit.sources._addresses import trusted
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 NAME = "product.tif"
@@ -367,8 +368,8 @@ def test_other_hosts_get_no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         assert _earthdata.direct(f"{base}/{NAME}") == f"{base}/{NAME}"
         _http.download(f"{base}/{NAME}", tmp_path / NAME, session=_earthdata.session())
     assert [one.headers["Authorization"] for one in files.asked()] == [None]
-    assert not _http.trusted("https://notasf.alaska.edu.example.org/a")
-    assert not _http.trusted("http://datapool.asf.alaska.edu/a")
+    assert not trusted("https://notasf.alaska.edu.example.org/a")
+    assert not trusted("http://datapool.asf.alaska.edu/a")
 
 
 def test_a_login_that_goes_round_ends(earthdata: Earthdata, monkeypatch: pytest.MonkeyPatch) -> None:

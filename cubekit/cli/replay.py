@@ -51,7 +51,7 @@ def replay(
         from cubekit.files import replacing
 
         with replacing(csv) as temporary:
-            pd.concat(told).to_csv(temporary, index=False)
+            pd.concat([one for one in told if len(one)] or told[:1]).to_csv(temporary, index=False)
         out.print(f"wrote {csv}", markup=False, soft_wrap=True)
 
 

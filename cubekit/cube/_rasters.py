@@ -90,7 +90,7 @@ def _located(scene: pystac.Item) -> pystac.Item:
     import rasterio
     from rasterio.errors import RasterioError
 
-    from cubekit.sources._http import place
+    from cubekit.sources._addresses import place
     from cubekit.sources._items import grid
 
     if not scene.assets or {"proj:code", "proj:transform"} <= scene.properties.keys():

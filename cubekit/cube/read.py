@@ -17,7 +17,8 @@ from cubekit.cube._values import block_means, finer, mask_nodata
 from cubekit.cube.schema import BOTH, CLEAR, LAYOVER, NO_DATA, NO_MAP, POLARISATIONS, SHADOW
 from cubekit.errors import GridMismatch, SourceError
 from cubekit.passes import Pass
-from cubekit.sources.stac import signed, without_queries
+from cubekit.sources._addresses import without_queries
+from cubekit.sources.stac import signed
 
 RESAMPLINGS = ("nearest", "bilinear")
 """How the values of scenes that lie off the lattice may be resampled (cubic makes negative power). Masks: nearest."""

@@ -136,12 +136,12 @@ def _pictures(frames: Iterable[Axes]) -> Iterator[Any]:
 
     size = None
     for ax in frames:
-        figure = ax.get_figure(root=True)
+        figure = ax.get_figure()
         if figure is None:
             msg = "the axes of a frame belong to no figure any more; draw them again"
             raise ConfigError(msg)
         drawn = BytesIO()
-        figure.savefig(drawn, format="png", dpi=DPI)
+        figure.figure.savefig(drawn, format="png", dpi=DPI)
         with Image.open(drawn) as opened:
             picture = opened.convert("RGB").quantize(256)
         size = size or picture.size

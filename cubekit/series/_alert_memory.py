@@ -46,7 +46,7 @@ SETTLED_DAYS = 180.0
 YOUNG = 4
 """A growth that is gone within so many passes was none; a later fall is a drainage of its own."""
 
-_SMALLEST = 0.01  # a lake of less than this share of what is expected counts as this: the logarithm of 0
+_SMALLEST = 0.01  # of the largest area ever expected; less counts as this much: the logarithm of 0
 _SEEN = ("open", "unknown")
 _VERSION = 1
 
@@ -165,6 +165,8 @@ class Memory:
     pending: _Pending | None = None
     alert: _Alert | None = None
     alerts: int = 0
+    smallest: float = 0.0
+    """Smaller areas count as this, km2."""
 
     @classmethod
     def load(cls, stored: Mapping[str, Any] | None) -> Memory:
@@ -180,6 +182,7 @@ class Memory:
             pending=pending and _Pending.load(pending),
             alert=alert and _Alert(**alert),
             alerts=int(stored["alerts"]),
+            smallest=float(stored["smallest"]),
         )
 
     def dump(self) -> dict[str, Any]:
@@ -187,6 +190,7 @@ class Memory:
             "version": _VERSION,
             "time": self.time,
             "alerts": self.alerts,
+            "smallest": self.smallest,
             "reference": self.reference and self.reference.dump(),
             "pending": self.pending and {**vars(self.pending), "one": dict(vars(self.pending.one))},
             "alert": self.alert and dict(vars(self.alert)),
@@ -230,15 +234,20 @@ class Memory:
         track = str(seen.track)
         record = reference.tracks[track]
         expected, spread = reference.expected(reference.moment, track)
-        share = seen.area_km2 / math.exp(expected)
-        width, unknown = _bounds(seen, math.exp(expected))
+        usual = math.exp(expected)
+        self.smallest = max(self.smallest, _SMALLEST * usual)
+        width, unknown = _bounds(seen, usual)
         excess = max(unknown - record.unknown, 0.0) if record.passes else 0.0
-        one = Pass(reference.moment, track, expected + math.log(max(share, _SMALLEST)), own_noise(record, width))
+        evidence = math.log(max(seen.area_km2, self.smallest)) - expected
+        variance = own_noise(record, width)
+        if evidence < 0 < excess:
+            # What was not seen, beyond what the track never sees, may be water.
+            evidence = min(math.log(max(seen.area_km2 + excess * usual, self.smallest)) - expected, 0.0)
+            variance += excess**2
+        one = Pass(reference.moment, track, expected + evidence, variance)
         weight = 1 / (record.passes + 1)
         record.width += weight * (width - record.width)
         record.unknown += weight * (unknown - record.unknown)
-        # What was not seen, beyond what the track never sees, may be water.
-        evidence = math.log(max(share, _SMALLEST)) if share >= 1 else min(math.log(max(share + excess, _SMALLEST)), 0.0)
         deviations = evidence / math.sqrt(spread + one.variance)
         now = _Pending(one, self.time, deviations, evidence, 0)
         before, self.pending = self.pending, None

@@ -78,8 +78,11 @@ def front_box(lake: Lake, toward: float) -> Box:
     across = (x - centre[0]) * axis[1] - (y - centre[1]) * axis[0]
     window = np.zeros(outline.shape, np.bool_)
     window[lake.aoi_window] = True
-    inside = (np.abs(across) <= width / 2) & (along >= start) & (along <= end + BEYOND_M) & window
-    length = float(along[inside].max() - start)
+    strip = (np.abs(across) <= width / 2) & (along >= start)
+    # Whole to its end: where the AOI cuts a corner off, the box ends before it.
+    cut = along[strip & ~window]
+    stop = min(end + BEYOND_M, float(cut.min()) - lake.spacing / 2 if cut.size else np.inf)
+    inside, length = strip & (along <= stop), stop - start
     return Box(np.where(inside, along - start, np.nan), _bearing(axis), float(width), length)
 
 

@@ -1,4 +1,4 @@
-"""A smooth course under several series that are offset from each other: variances by REML, the rest by least squares."""
+"""A smooth course under several series that are offset from each other: variances by restricted likelihood."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ CLIP = 3.0
 
 _LEVEL, _SLOPE = (1e-4, 1e3), (1e-5, 1e3)  # variances per year of level and slope, in those of a pass's noise
 _NOISE = (1e-3, 1e3)
+_DRIFT = (1e-8, 1e2)
 _LIKE_THE_OTHERS = 1.0  # standard deviation of log noise among groups: what a group of few passes has by default
 
 
@@ -32,6 +33,8 @@ class Course:
         Of the values, 0 to 1: below 1 where one lies far off.
     level, slope
         Variances per year, and per year cubed, of the random walks of level and slope.
+    drift
+        Of each group, per year, relative to the reference.
     """
 
     t: Floats
@@ -42,6 +45,7 @@ class Course:
     weights: Floats
     level: float
     slope: float
+    drift: Floats
     _inverse: Floats
     _residual: Floats
 
@@ -66,7 +70,7 @@ class Course:
         return found[first:], covariance[first:, first:]
 
 
-def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats) -> Course:
+def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats, *, reference: int) -> Course:
     """Fit a course to values of several groups.
 
     Parameters
@@ -77,13 +81,16 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats) -> Course
         Number of the group of each value, from 0, none left out.
     design
         Columns that are known but for their coefficient, of full rank; the first is 1 and the second `t`.
+    reference
+        The group that the course belongs to.
 
     Notes
     -----
-    y = design @ coefficients + course(t) + noise. The course is a random walk of the level plus one of the slope (a local
-    linear trend, whose start is in the first two columns); the noise is independent with a variance per group. All
-    variances are found by restricted maximum likelihood (Patterson and Thompson 1971), with a weak prior that the noise
-    of one group is like that of the others.
+    y = design @ coefficients + course(t) + noise. The course is a random walk of the level plus one of the slope (a
+    local linear trend, whose start is in the first two columns); the noise is independent with a variance per group.
+    All groups but the reference may drift from it, each along a line of its own slope, normal around 0. All variances
+    are found by restricted maximum likelihood (Patterson and Thompson 1971), with a weak prior that the noise of one
+    group is like that of the others.
     """
     from scipy.optimize import minimize
 
@@ -94,24 +101,34 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats) -> Course
         scale = max(float(rough.std()), 1e-9 * float(np.abs(y).max()), 1e-12)
     values, weights = y / scale, np.ones(len(y))
     start = t.min()
-    walks = _kernels(t - start, t - start)
-    bounds = [tuple(np.log(_NOISE))] * groups + [tuple(np.log(_LEVEL)), tuple(np.log(_SLOPE))]
-    log = np.r_[np.zeros(groups), np.log(1e-2), np.log(1e-2)]
+    away = np.where(group == reference, 0.0, t - t.mean())
+    same = (group[:, None] == group) * np.multiply.outer(away, away)
+    walks = (*_kernels(t - start, t - start), same)
+    bounds = [tuple(np.log(limits)) for limits in (*[_NOISE] * groups, _LEVEL, _SLOPE, _DRIFT)]
+    log = np.r_[np.zeros(groups), np.log([1e-2, 1e-2, 1e-3])]
     for _ in range(3):
         log = minimize(
-            _criterion, log, (values, walks, group, design, weights), jac=True, method="L-BFGS-B", bounds=bounds
+            _criterion,
+            log,
+            (values, walks, group, design, weights),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"ftol": 1e-6, "gtol": 0.02},
         ).x
-        inverse, projected, information = _solve(np.exp(log), walks, group, design, weights)
+        inverse, projected, information, _ = _solve(np.exp(log), walks, group, design, weights)
         deviations = projected @ values / np.sqrt(np.maximum(np.diag(projected), 1e-12))
         updated = weights * np.minimum(1, CLIP / np.maximum(np.abs(deviations), 1e-12)) ** 2
         updated = np.maximum(updated, 1e-4)
         if np.allclose(updated, weights, atol=0.01):
             break
         weights = updated
-    inverse, projected, information = _solve(np.exp(log), walks, group, design, weights)
-    covariance = np.linalg.inv(information)
+    inverse, projected, information, _ = _solve(np.exp(log), walks, group, design, weights)
+    covariance = np.asarray(np.linalg.inv(information), np.float64)
     coefficients = covariance @ (design.T @ inverse @ values)
     variances = np.exp(log) * scale**2
+    pull = away * (projected @ values)
+    drift = np.exp(log[-1]) * scale * np.bincount(group, pull, minlength=groups)
     return Course(
         t=t,
         design=design,
@@ -119,8 +136,9 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats) -> Course
         covariance=covariance * scale**2,
         noise=np.sqrt(variances[:groups]),
         weights=weights,
-        level=float(variances[-2]),
-        slope=float(variances[-1]),
+        level=float(variances[-3]),
+        slope=float(variances[-2]),
+        drift=drift,
         _inverse=inverse / scale**2,
         _residual=(values - design @ coefficients) * scale,
     )
@@ -129,7 +147,7 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats) -> Course
 def _kernels(one: Floats, other: Floats) -> tuple[Floats, Floats]:
     """Covariances of random walks of level and of slope that start at 0, of variance 1 a year."""
     least, most = np.minimum.outer(one, other), np.maximum.outer(one, other)
-    return least, least**2 * (3 * most - least) / 6
+    return least, np.asarray(least**2 * (3 * most - least) / 6, np.float64)
 
 
 def _walk(one: Floats, other: Floats, start: float, level: float, slope: float) -> Floats:
@@ -138,34 +156,38 @@ def _walk(one: Floats, other: Floats, start: float, level: float, slope: float) 
 
 
 def _solve(
-    variances: Floats, walks: tuple[Floats, Floats], group: NDArray[np.intp], design: Floats, weights: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Inverse covariance of the values, the same with the design projected out, and the design's information."""
-    covariance = variances[-2] * walks[0] + variances[-1] * walks[1]
-    covariance[np.diag_indices_from(covariance)] += variances[:-2][group] / weights
-    inverse = np.linalg.inv(covariance)
-    inverse = (inverse + inverse.T) / 2
+    variances: Floats, walks: tuple[Floats, ...], group: NDArray[np.intp], design: Floats, weights: Floats
+) -> tuple[Floats, Floats, Floats, float]:
+    """Inverse covariance of the values, the same with the design projected out, the design's information, log det."""
+    from scipy import linalg
+
+    covariance = variances[-3] * walks[0] + variances[-2] * walks[1] + variances[-1] * walks[2]
+    covariance[np.diag_indices_from(covariance)] += variances[:-3][group] / weights
+    factor, _ = linalg.lapack.dpotrf(covariance, lower=1)
+    determinant = 2 * float(np.log(np.diag(factor)).sum())
+    inverse, _ = linalg.lapack.dpotri(factor, lower=1)
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
     seen = inverse @ design
     information = design.T @ seen
-    return inverse, inverse - seen @ np.linalg.solve(information, seen.T), information
+    return inverse, inverse - seen @ np.linalg.solve(information, seen.T), information, determinant
 
 
 def _criterion(
-    log: Floats, y: Floats, walks: tuple[Floats, Floats], group: NDArray[np.intp], design: Floats, weights: Floats
+    log: Floats, y: Floats, walks: tuple[Floats, ...], group: NDArray[np.intp], design: Floats, weights: Floats
 ) -> tuple[float, Floats]:
     """Minus the restricted log likelihood, and its slopes by the logarithms of the variances."""
     variances = np.exp(log)
-    inverse, projected, information = _solve(variances, walks, group, design, weights)
+    _, projected, information, determinant = _solve(variances, walks, group, design, weights)
     pull = projected @ y
-    value = (y @ pull - np.linalg.slogdet(inverse)[1] + np.linalg.slogdet(information)[1]) / 2
+    value = (y @ pull + determinant + np.linalg.slogdet(information)[1]) / 2
     slopes = np.empty(len(log))
     by_value = (np.diag(projected) - pull**2) / weights
-    slopes[:-2] = np.bincount(group, by_value, minlength=len(log) - 2) * variances[:-2] / 2
-    for place, kernel in ((-2, walks[0]), (-1, walks[1])):
-        slopes[place] = (np.sum(projected * kernel) - pull @ kernel @ pull) * variances[place] / 2
-    unlike = log[:-2] - log[:-2].mean()
+    slopes[:-3] = np.bincount(group, by_value, minlength=len(log) - 3) * variances[:-3] / 2
+    for place, kernel in enumerate(walks, start=-3):
+        slopes[place] = (np.vdot(projected, kernel) - pull @ kernel @ pull) * variances[place] / 2
+    unlike = log[:-3] - log[:-3].mean()
     value += float(unlike @ unlike) / 2 / (2 * _LIKE_THE_OTHERS) ** 2
-    slopes[:-2] += unlike / (2 * _LIKE_THE_OTHERS) ** 2
+    slopes[:-3] += unlike / (2 * _LIKE_THE_OTHERS) ** 2
     return float(value), slopes
 
 

@@ -41,6 +41,8 @@ _FIRST = 0.15  # share of ice whose neighbour is of another cover or winter
 _OUTLIER = 0.02
 _TEMPER = 0.7  # exponent of likelihoods: passes of one winter are alike beyond their cover
 
+_NEVER_WATER = -12.0  # dB; a cell above it at four fifths of a track's passes is in layover
+
 _PRIOR_VV, _PRIOR_VH, _PRIOR_SPREAD = (-19.5, 2.0), (-29.0, 3.0), (0.5, 0.4)
 _ROUNDS = 8
 _PULL = 1.0  # passes that the pattern of open water is drawn to none by
@@ -92,7 +94,7 @@ class _Measured:
 
 def smoothed(surface: Surface) -> tuple[Floats, Floats]:
     """Probability of each cover (pass, cover) and VV over the track's open water, dB, from all passes."""
-    measured = _measure(surface)
+    measured = _measure(surface, _in_sight(surface))
     water = _fit(surface, measured, _start(surface, measured), _ROUNDS)
     likelihood = _likelihoods(surface, measured, water, ahead=True)
     return _forward_backward(surface.days, likelihood), measured.vv - water.vv[surface.track]
@@ -106,12 +108,14 @@ def filtered(surface: Surface) -> tuple[Floats, Floats]:
     """
     count = len(surface.days)
     chances, over = np.empty((count, len(COVERS))), np.empty(count)
-    measured, water, begin = _measure(surface), None, 0
+    begin = 0
     while begin < count:
+        # What is learned from the passes up to the first of a batch serves all of the batch
         end = min(count, begin + 1 + begin // 10)
-        known, seen = surface.until(begin + 1), _until(measured, begin + 1)
-        water = _fit(known, seen, _start(known, seen), _ROUNDS)
-        part, shown = surface.until(end), _until(measured, end)
+        known, part = surface.until(begin + 1), surface.until(end)
+        sight = _in_sight(known, tracks=int(part.track.max()) + 1)
+        seen, shown = _measure(known, sight), _measure(part, sight)
+        water = _fit(known, seen, _start(known, seen), _ROUNDS, tracks=len(sight))
         likelihood = _likelihoods(part, shown, water, ahead=False)
         chances[begin:end] = _forward(part.days, likelihood)[0][begin:]
         over[begin:end] = (shown.vv - water.vv[part.track])[begin:]
@@ -119,13 +123,24 @@ def filtered(surface: Surface) -> tuple[Floats, Floats]:
     return chances, over
 
 
-def _until(measured: _Measured, count: int) -> _Measured:
-    return _Measured(measured.vv[:count], measured.vh[:count], measured.spread[:count], measured.centred[:count])
+def _in_sight(surface: Surface, tracks: int | None = None) -> NDArray[np.bool_]:
+    """Cells (track, cell) that a track sees dark now and then; layover of a cliff is bright at every pass.
+
+    A track that no pass is of yet sees all.
+    """
+    count = int(surface.track.max()) + 1 if tracks is None else tracks
+    sight = np.ones((count, surface.cells.shape[1]), bool)
+    for track in np.unique(surface.track):
+        own = surface.cells[surface.track == track]
+        ordered = np.sort(own, axis=0)  # NaN last
+        place = (np.maximum(np.isfinite(own).sum(axis=0), 1) - 1) // 5
+        sight[track] = np.take_along_axis(ordered, place[None], axis=0)[0] <= _NEVER_WATER
+    return sight
 
 
-def _measure(surface: Surface) -> _Measured:
+def _measure(surface: Surface, sight: NDArray[np.bool_]) -> _Measured:
     """Median and log of the interquartile range of the cells of every pass; what the cells are beside the median."""
-    cells = surface.cells
+    cells = np.where(sight[surface.track], surface.cells, np.nan)
     known = np.isfinite(cells).sum(axis=1) >= max(4, 0.3 * cells.shape[1])
     quarters = np.full((len(cells), 3), np.nan)
     if known.any():
@@ -151,13 +166,14 @@ def _start(surface: Surface, measured: _Measured) -> Floats:
     return guess
 
 
-def _fit(surface: Surface, measured: _Measured, guess: Floats, rounds: int) -> Water:
+def _fit(surface: Surface, measured: _Measured, guess: Floats, rounds: int, tracks: int | None = None) -> Water:
     """Expectation and maximisation: what open water looks like, and which passes are of it."""
-    water = _open_water(surface, measured, guess)
+    count = int(surface.track.max()) + 1 if tracks is None else tracks
+    water = _open_water(surface, measured, guess, count)
     for _ in range(rounds):
         chance = _forward_backward(surface.days, _likelihoods(surface, measured, water, ahead=True))
         calm = chance[:, 0] * _calm(measured.vv - water.vv[surface.track])
-        water = _open_water(surface, measured, calm)
+        water = _open_water(surface, measured, calm, count)
     return water
 
 
@@ -167,9 +183,8 @@ def _calm(over: Floats) -> Floats:
     return np.where(np.isfinite(over), usual / (usual + rough), 0.0)
 
 
-def _open_water(surface: Surface, measured: _Measured, weight: Floats) -> Water:
+def _open_water(surface: Surface, measured: _Measured, weight: Floats, tracks: int) -> Water:
     """Means of what is likely calm open water, drawn to what it is elsewhere where little of it was seen."""
-    tracks = int(surface.track.max()) + 1
     levels = []
     for values, (usual, spread), noise in (
         (measured.vv, _PRIOR_VV, _VV["open"][1]),

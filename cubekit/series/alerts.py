@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _LONGEST = 10  # usable passes after which a change counts as missed
+_YEAR = pd.Timedelta(days=365)
 
 State = dict[str, Any]
 """What `step` hands on: only what JSON can hold, of a size that does not grow with the record."""
@@ -217,7 +218,7 @@ def sensitivity(
     pandas.DataFrame
         One row a trial: ``time`` (of the first changed pass), ``passes`` and ``days`` from the last pass before it
         until the confirmation; NaN when none came within ten usable passes. Empty when no pass lies a year after the
-        first.
+        first and ten usable passes before the last.
 
     Raises
     ------
@@ -244,20 +245,21 @@ def sensitivity(
         )
         raise ConfigError(msg)
     passes = list(observations(area))
-    memory, states, used = Memory.load(None), [], []
+    memory = Memory.load(None)
+    usable: list[tuple[int, State]] = []
     for number, one in enumerate(passes):
         before, moment = memory.dump(), memory.moment
         memory.take(one, least_change, min_observed)
-        if memory.moment > moment and one.time - passes[0].time >= pd.Timedelta(days=365):
-            used.append(number)
-            states.append(before)
-    chosen = np.unique(np.linspace(0, len(used) - 1, min(trials, len(used))).round().astype(int)) if used else []
+        if memory.moment > moment:
+            usable.append((number, before))
+    # A year to learn from, and as many passes after it as a trial may take.
+    starts = [(n, state) for n, state in usable[: 1 - _LONGEST] if passes[n].time - passes[0].time >= _YEAR]
+    if not starts:
+        return pd.DataFrame({"time": pd.to_datetime([], utc=True), "passes": np.empty(0), "days": np.empty(0)})
+    places = np.unique(np.linspace(0, len(starts) - 1, min(trials, len(starts))).round().astype(int))
     rows = [
-        (
-            passes[used[place]].time,
-            *_confirmed_after(passes, used[place], states[place], change, least_change, min_observed),
-        )
-        for place in chosen
+        (passes[n].time, *_confirmed_after(passes, n, state, change, least_change, min_observed))
+        for n, state in (starts[place] for place in places)
     ]
     return pd.DataFrame(rows, columns=["time", "passes", "days"]).astype({"passes": float, "days": float})
 
@@ -327,7 +329,8 @@ def observations(area: xr.Dataset | pd.DataFrame) -> Iterator[Observation]:
         table = area[wanted].copy()
     table["time"] = pd.to_datetime(table["time"], utc=True)
     for row in table.sort_values("time", kind="stable").to_dict("records"):
-        yield Observation(**{**row, "state": _word(row["state"])})
+        named = {str(name): value for name, value in row.items()}
+        yield Observation(**{**named, "state": _word(named["state"])})
 
 
 def _check_rules(least_change: float, min_observed: float) -> None:

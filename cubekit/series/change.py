@@ -73,7 +73,12 @@ def water_change(
     (0.4496, 0.0)
     """
     for one in (before, after):
-        check(one.expand_dims("time") if "time" not in one.dims else one.isel(time=0), threshold)
+        if set(one.dims) != {"y", "x"}:
+            msg = (
+                f"a pass has the dims {one.dims}; give one of dims y and x, e.g. by probability.sel(time='2021-07-21')"
+            )
+            raise ConfigError(msg)
+        check(one.expand_dims("time"), threshold)
     _check_tracks(before, after, across_tracks)
     rows, columns = window(before, lake)
     if (rows, columns) != window(after, lake):

@@ -35,6 +35,7 @@ _LONG_NAMES = {
     "offset": ("area of the track minus that of the reference track", "km2"),
     "offset_low": ("lower end of the offset's 95 % interval", "km2"),
     "offset_high": ("upper end of the offset's 95 % interval", "km2"),
+    "drift": ("change of the offset", "km2 year-1"),
     "noise": ("standard deviation of a pass of the track", "km2"),
     "passes": ("passes used", "1"),
     "seen": ("largest observed fraction of the lake zone", "1"),
@@ -90,7 +91,10 @@ def fuse(area: xr.Dataset, *, min_observed: float = MIN_OBSERVED) -> xr.Dataset:
         Over ``track`` (strings):
 
         ``offset``, ``offset_low``, ``offset_high``
-            km2, of a track minus the reference; 0 for this. NaN for a track without a usable pass.
+            km2, of a track minus the reference, amid the period; 0 for this. NaN for a track without a usable pass.
+        ``drift``
+            km2 per year, of the offset: a track that does not see all of a lake need not see all of its growth. Drawn
+            to 0 as far as the passes allow.
         ``noise``
             km2, standard deviation of one of its passes.
         ``passes``
@@ -119,10 +123,11 @@ def fuse(area: xr.Dataset, *, min_observed: float = MIN_OBSERVED) -> xr.Dataset:
 
     Notes
     -----
-    area = course + season + offset of the track + step + noise of the track. The course is a local linear trend (random
-    walks of level and slope); the season one harmonic of the year, where at least three years and eight months of the
-    year were seen; offsets and steps are unknown constants. All variances by restricted maximum likelihood, all
-    constants by generalised least squares, in one go, so that the uncertainty of the offsets is in the covariance.
+    area = course + season + offset and drift of the track + step + noise of the track. The course is a local linear
+    trend (random walks of level and slope); the season one harmonic of the year, where at least three years and eight
+    months of the year were seen; offsets and steps are unknown constants. All variances by restricted maximum
+    likelihood, all constants by generalised least squares, in one go, so that the uncertainty of the offsets is in the
+    covariance.
     Passes far off lose weight (Huber).
 
     Which level: no series knows the part of the shore that its track never sees, so the reference is the track whose
@@ -151,7 +156,7 @@ def fuse(area: xr.Dataset, *, min_observed: float = MIN_OBSERVED) -> xr.Dataset:
     has_bounds, has_state = "area_low" in area and "area_high" in area, "state" in area
     names = {
         "time": ("area_km2", "area_sd", "weight", "gap_days"),
-        "track": ("offset", "offset_sd", "noise", "passes", "seen", "level_error", "reference"),
+        "track": ("offset", "offset_sd", "drift", "noise", "passes", "seen", "level_error", "reference"),
         "step": ("step_size", "step_sd", "step_p", "step_passes", "step_found"),
     }
     dims = [[dim] for dim, some in names.items() for _ in some]
@@ -225,7 +230,7 @@ def _words(area: xr.Dataset, name: str) -> NDArray[Any]:
     from cubekit.passes import PLATFORMS
 
     values = area[name].to_numpy()
-    if name == "platform" and values.dtype.kind in "iu" and ((0 <= values) & (values < len(PLATFORMS))).all():
+    if name == "platform" and values.dtype.kind in "iu" and ((values >= 0) & (values < len(PLATFORMS))).all():
         values = np.array(PLATFORMS)[values]
     return values.astype(str)
 
@@ -263,15 +268,17 @@ def _fuse(
     design = np.column_stack(
         [_common(t, t[rows], months[rows]), *((layout.track == one).astype(np.float64) for one in others)]
     )
-    course = fit(area[rows].astype(np.float64), t[rows], number[layout.track[rows]], design[rows])
+    how = {"reference": int(number[reference])}
+    course = fit(area[rows].astype(np.float64), t[rows], number[layout.track[rows]], design[rows], **how)
     size, sd, p = _steps(course, layout, rows)
     taken = np.flatnonzero(p < LEVEL)
     if taken.size:
         columns = layout.indicators[taken].T.astype(np.float64)
         design = np.column_stack([design, columns])
-        course = fit(area[rows].astype(np.float64), t[rows], number[layout.track[rows]], design[rows])
+        course = fit(area[rows].astype(np.float64), t[rows], number[layout.track[rows]], design[rows], **how)
     offset, offset_sd, noise = (np.full(count, np.nan) for _ in range(3))
-    noise[passes > 0] = course.noise
+    drift = noise.copy()
+    noise[passes > 0], drift[passes > 0] = course.noise, course.drift
     offset[reference] = offset_sd[reference] = 0.0
     first = design.shape[1] - len(others) - taken.size
     places = np.arange(first, first + len(others))
@@ -294,7 +301,7 @@ def _fuse(
     step_passes = layout.indicators[:, rows].sum(axis=1).astype(np.float64)
     return (
         *(covariance, value, np.sqrt(np.diag(covariance)), weight, gap),
-        *(offset, offset_sd, noise, passes.astype(np.float64), seen, level_error, np.arange(count) == reference),
+        *(offset, offset_sd, drift, noise, passes.astype(np.float64), seen, level_error, np.arange(count) == reference),
         *(size, sd, p, step_passes, (p < LEVEL).astype(np.float64)),
     )
 
@@ -311,7 +318,7 @@ def _steps(
     course: Course, layout: _Layout, rows: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Size, standard deviation and p of every step, each against the level of its covariate with most passes."""
-    from scipy import stats
+    from scipy.special import stdtr
 
     size, sd, p = (np.full(len(layout.steps), np.nan) for _ in range(3))
     tested: list[int] = []
@@ -328,7 +335,7 @@ def _steps(
         deviation = np.sqrt(np.diag(covariance))
         size[tested], sd[tested] = found, deviation
         freedom = max(1, len(rows) - basis.shape[1] - len(course.noise))
-        p[tested] = _holm(2 * stats.t.sf(np.abs(found / deviation), freedom))
+        p[tested] = _holm(2 * stdtr(freedom, -np.abs(found / deviation)))
     return size, sd, p
 
 
@@ -368,7 +375,7 @@ def _described(
         {name: area.attrs[name] for name in kept if name in area.attrs},
         method=(
             "local linear trend with a season, an offset and a noise per track, steps of covariates where found: "
-            f"restricted maximum likelihood and generalised least squares, residuals beyond {CLIP:g} sd given less weight"
+            f"restricted maximum likelihood, generalised least squares, residuals beyond {CLIP:g} sd given less weight"
         ),
         min_observed=float(min_observed),
     )

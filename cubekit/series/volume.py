@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -53,7 +54,7 @@ class Scaling(NamedTuple):
 
 def _of_square_kilometres(factor: float, exponent: float) -> float:
     """Factor for m2 and m3 of a law for km2 and 10^6 m3."""
-    return factor * 1e6 * 1e-6**exponent
+    return factor * 1e6 * math.pow(1e-6, exponent)
 
 
 SCALINGS: Mapping[str, Scaling] = MappingProxyType(
@@ -159,5 +160,5 @@ def volume(area_km2: xr.DataArray, *, scaling: str | None = None) -> xr.Dataset:
         field: ("scaling", [getattr(SCALINGS[name], field) for name in names])
         for field in ("source", "lakes", "provenance")
     }
-    coords = area_km2.coords.to_dataset().assign_coords(scaling=names, **texts)
+    coords = area_km2.coords.to_dataset().assign_coords({"scaling": names, **texts})
     return coords.assign(found).assign_attrs(relative_error=RELATIVE_ERROR)

@@ -15,7 +15,7 @@ import requests
 
 from cubekit.errors import ConfigError
 from cubekit.sources import _http
-from cubekit.sources._http import trusted
+from cubekit.sources._addresses import keep_gdal_discreet, place, trusted
 
 TOKEN = "EARTHDATA_TOKEN"
 """Environment variable that holds a token of Earthdata Login."""
@@ -111,7 +111,7 @@ def direct(url: str) -> str:
     """
     if not trusted(url):
         return url
-    name = _http.place(url).rpartition("/")[2]
+    name = place(url).rpartition("/")[2]
     return _http.retrying(lambda: _redirected(url), what=f"the login for {name}")
 
 
@@ -155,6 +155,7 @@ def gdal_options(hrefs: Iterable[str]) -> dict[str, Any]:
     """
     if not any(href.startswith(("http://", "https://")) for href in hrefs):
         return {}
+    keep_gdal_discreet()
     options: dict[str, Any] = {
         # Ask for no neighbours of the file, which may be worth as many requests as the file itself.
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",

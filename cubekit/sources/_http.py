@@ -20,12 +20,12 @@ from email.utils import parsedate_to_datetime
 from glob import escape
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import filelock
 import requests
 
 from cubekit.errors import ConfigError, SourceError
+from cubekit.sources._addresses import place, trusted
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,6 @@ TIMEOUT = (15.0, 60.0)
 
 PARALLEL = 4
 """Files that are downloaded at a time."""
-
-EARTHDATA = ("earthdata.nasa.gov", "earthdatacloud.nasa.gov", "asf.alaska.edu")
-"""Domains that a login to Earthdata is for. Its token is given to them, over https only, and to nobody else."""
 
 _PASSING = frozenset({408, 425, 429})
 _LOGIN = frozenset({401, 403})
@@ -69,31 +66,6 @@ class RemoteFile:
     url: str
     path: Path
     size: int | None = None
-
-
-def place(url: str) -> str:
-    """Host and path of an address, for messages: its query may be a secret.
-
-    Examples
-    --------
-    >>> place("https://user:word@example.org/a/b.tif?token=secret")
-    'example.org/a/b.tif'
-    """
-    parts = urlsplit(url)
-    return f"{parts.hostname or ''}{parts.path}"
-
-
-def trusted(url: str) -> bool:
-    """Whether a login to Earthdata is for an address, and may be sent to it.
-
-    Examples
-    --------
-    >>> trusted("https://datapool.asf.alaska.edu/RTC/a.tif"), trusted("https://asf.alaska.edu.example.org/a.tif")
-    (True, False)
-    """
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    return parts.scheme == "https" and any(host == domain or host.endswith(f".{domain}") for domain in EARTHDATA)
 
 
 def watch(session: requests.Session) -> None:

@@ -14,6 +14,7 @@ import requests
 
 from cubekit.errors import SourceError
 from cubekit.sources import _earthdata, _http
+from cubekit.sources._addresses import place
 from cubekit.sources._hyp3_product import check, discard, no_room, unpack
 from cubekit.sources._hyp3_service import Refusal, Service
 from cubekit.sources._hyp3_submit import refresh
@@ -190,7 +191,7 @@ def _absent(order: Order, url: str, session: requests.Session, reason: str) -> t
         gone = None
     if gone is None:
         return order, reason
-    problem = f"its zip is not there any more ({_http.place(url)} answers {gone})"
+    problem = f"its zip is not there any more ({place(url)} answers {gone})"
     return _with_problem(order, problem), problem
 
 

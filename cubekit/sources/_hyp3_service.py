@@ -14,6 +14,7 @@ from requests.adapters import HTTPAdapter
 
 from cubekit.errors import ConfigError, MissingExtra, SourceError
 from cubekit.sources import _earthdata, _http
+from cubekit.sources._addresses import place, trusted
 
 if TYPE_CHECKING:
     from hyp3_sdk import HyP3
@@ -179,8 +180,8 @@ def connect(api: str = DEFAULT_API) -> Service:
 
 def check_address(api: str) -> None:
     """Raise ConfigError unless a login may be sent to an address."""
-    if urlsplit(api).username or not _http.trusted(api):
-        msg = f"{_http.place(api)!r} is no address of HyP3; give one like {DEFAULT_API}"
+    if urlsplit(api).username or not trusted(api):
+        msg = f"{place(api)!r} is no address of HyP3; give one like {DEFAULT_API}"
         raise ConfigError(msg)
 
 

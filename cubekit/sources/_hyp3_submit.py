@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from cubekit.errors import ConfigError, SourceError
 from cubekit.sources import _earthdata, _http
+from cubekit.sources._addresses import place
 from cubekit.sources._hyp3_service import BATCH, Refusal, Service, request, serves
 from cubekit.sources._orders import AGAIN, Job, Manifest, Order, State, alone, load, save
 
@@ -287,7 +288,7 @@ def _failure(job: ServiceJob) -> str:
         lines = []
     said = next((" ".join(line.split())[:_SHOWN] for line in reversed(lines) if line.strip()), "")
     told = f": {said}" if said else ""
-    return f"HyP3 could not process it{told} (log: {_http.place(logs[-1])})"
+    return f"HyP3 could not process it{told} (log: {place(logs[-1])})"
 
 
 def _newest(order: Order, job: Job) -> Order:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from shapely.geometry import shape
 from cubekit.errors import ConfigError, MissingExtra, SceneWarning, SourceError
 from cubekit.lakes import Lake
 from cubekit.sources import Period
+from cubekit.sources._addresses import place, without_queries
 from cubekit.sources._items import LONGEST_PASS, UNKNOWN_PROCESSING, nothing_found, of_period
 from cubekit.sources._stac_items import (
     Header,
@@ -151,17 +151,6 @@ def signed(item: pystac.Item) -> pystac.Item:
     return copy
 
 
-def without_queries(text: str) -> str:
-    """A message without the queries of its addresses: a signed address is a secret.
-
-    Examples
-    --------
-    >>> without_queries("Error opening 'https://example.org/a.tif?sig=secret': 404")
-    "Error opening 'https://example.org/a.tif': 404"
-    """
-    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
-
-
 def _sign(address: str) -> str:
     import requests
 
@@ -191,7 +180,7 @@ def _search(url: str, collection: str, lake: Lake, period: Period) -> list[dict[
     from pystac_client.exceptions import APIError
     from pystac_client.warnings import PystacClientWarning
 
-    from cubekit.sources._http import TIMEOUT, place
+    from cubekit.sources._http import TIMEOUT
     from cubekit.sources._stac_api import patient_io
 
     what = f"the search in {place(url)} for {collection} of {lake.id}"
@@ -280,7 +269,6 @@ def _read_header(raw: Raw, key: str, *, planetary: bool) -> Header | str:
     from rasterio.errors import RasterioError
 
     from cubekit.sources import _earthdata
-    from cubekit.sources._http import place
 
     address = href(raw, key)
     try:
