@@ -161,7 +161,8 @@ def main(scenes: Path, out: Path, *, with_film: bool) -> None:
         ncols=2,
         frameon=False,
         loc="upper left",
-        bbox_to_anchor=(0, -0.13),
+        bbox_to_anchor=(0, -0.13, 1, 0),
+        mode="expand",
     )
     panels[4].set_title(f"{panels[4].get_title()}, simulated")
     draw_shores(panels[5], real.lakes["tsho_rolpa"])

@@ -87,7 +87,7 @@ def figure(path: Path, rng: np.random.Generator) -> None:
     ax.axvspan(7.5, 8.5, color="0.93", zorder=0)
     ax.axvspan(15.5, 16.5, color="0.93", zorder=0)
     ax.set(xlabel="passes a season", ylabel="mean above the true area (%)", xlim=(3, 33), ylim=(-0.4, None))
-    ax.legend(fontsize=8, frameon=False, ncols=2)
+    ax.legend(fontsize=8, frameon=False, ncols=2, loc="center right", bbox_to_anchor=(1, 0.3))
     ax.set_title(f"A lake that doesn't change, {NOISE:.0%} noise a pass, {DRAWS} records", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=110, metadata={"Software": None})

@@ -219,14 +219,14 @@ READING = {
     "too many requests (429) at the login": (data, BUSY, "answers 429 Too Many Requests; attempt 2 of 5"),
     "the archive is down": (data, WEB_PAGE, "answers 502 Bad Gateway; attempt 2 of 5"),
     "the storage is busy (503)": (header, Answer(503, b"slow down"), "HTTP error code: 503 … Retrying again"),
-    "a header breaks off": (header, cut(1000), "can't be read … attempt 2 of 5"),
-    "a block breaks off": (blocks, cut(70_000), "can't be read … attempt 2 of 5"),
+    "a header breaks off": (header, cut(1000), "the reading of … attempt 2 of 5"),
+    "a block breaks off": (blocks, cut(1000), "the reading of … attempt 2 of 5"),
     "a signed address that has expired (403)": (
         header,
         Answer(403, b"<Error>expired</Error>", {"Content-Type": "application/xml"}),
-        "can't be read … attempt 2 of 5",
+        "the reading of … attempt 2 of 5",
     ),
-    "the storage says nothing": (blocks, lambda answer: replace(answer, hang=3.5), ""),
+    "the storage says nothing": (blocks, lambda answer: replace(answer, hang=3.5), "the reading of … attempt 2 of 5"),
 }
 
 

@@ -312,7 +312,9 @@ def test_states_are_told_by_colour_and_by_half(area, stated):
     assert line(ax, "_wet snow T121 descending").get_xdata()[0] == known
     assert len(line(ax, "_hollow T121 descending").get_xdata()) == 11  # too little seen, whatever the state
     assert {"ice", "wet snow", "rough water", "state not known"} <= set(legend(ax))
-    assert not {"ice", "state not known"} & set(legend(plots.plot_area(area.assign(state=("time", np.zeros(69, np.int8))))))
+    assert not {"ice", "state not known"} & set(
+        legend(plots.plot_area(area.assign(state=("time", np.zeros(69, np.int8)))))
+    )
 
 
 def test_medians_are_bars_at_their_seasons(area, maxima):

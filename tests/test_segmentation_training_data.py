@@ -13,9 +13,16 @@ from typer.testing import CliRunner
 from cubekit.cli import app
 from cubekit.errors import ConfigError, ModelError
 from cubekit.segmentation import model as models
-from cubekit.segmentation.pairs import load_pairs
+from cubekit.segmentation.pairs import load_pairs, read_mask
 from cubekit.segmentation.splits import Sample, leaks, random_split
-from cubekit.segmentation.training_data import SPLITS, PairSamples, fingerprint_of, training_split
+from cubekit.segmentation.training_data import (
+    SPLITS,
+    PairSamples,
+    fingerprint_of,
+    training_parts,
+    training_split,
+    without_faults,
+)
 
 START = datetime(2022, 1, 3, 0, 11, 30, tzinfo=UTC)
 PUBLISHED = {
@@ -171,12 +178,13 @@ def test_the_command_makes_a_model(folders, tmp_path, monkeypatch):
     first = CliRunner().invoke(app, [*arguments, "--out", str(out), "--seed", "4"], catch_exceptions=False)
     assert first.exit_code == 0
     assert (
-        "24 pairs, split random (seed 4): 16 for training, 3 choose the epoch, 5 are kept for testing" in first.output
+        "24 pairs, split random (seed 4): 17 for training, 2 choose the epoch, 5 are kept for testing" in first.output
     )
     card = models.read_card(out / "model.safetensors")
     assert card.preprocessing == PUBLISHED
     assert card.training["data"] == "24 pairs of gokyo, tsho_rolpa"
-    assert card.training["split"].startswith("random (seed 4), 16 for training")
+    assert card.training["split"].startswith("random (seed 4), 17 for training")
+    assert len(card.training["ids"]) == 19
     assert card.licence == "not stated"
     assert card.metrics["validation_iou_by_lake"] > 0
     assert f"weights {card.training['weights']}" in first.output
@@ -184,3 +192,43 @@ def test_the_command_makes_a_model(folders, tmp_path, monkeypatch):
     assert f"weights {card.training['weights']}" in again.output
     sorted_names = [path.name for path in sorted(out.iterdir())]
     assert sorted_names == ["checkpoint.pt", "history.csv", "last.safetensors", "model.safetensors"]
+
+
+def test_parts_tell_where_lakes_were_from_the_training_alone(folders):
+    """A second channel beside the chip; what chooses the epoch is told by the training, never by itself."""
+    pairs = load_pairs(*folders)
+    split = training_split([pair.sample for pair in pairs], "random", seed=1, validation=0.1)
+    bare = training_parts(pairs, split, prior=False)
+    assert bare.priors is None
+    assert bare.samples[0][0].shape == (toys.SIDE, toys.SIDE)
+    parts = training_parts(pairs, split, prior=True)
+    masks = {pair.sample.id: read_mask(pair.mask) for pair in pairs}
+    learned, choosing = ([pairs[index].sample for index in part] for part in (split.train, split.validation))
+    for samples, wanted in ((parts.samples, learned), (parts.validation, choosing)):
+        for number, sample in enumerate(wanted):
+            others = [masks[one.id] for one in learned if one.lake == sample.lake and one.id != sample.id]
+            image, mask, _ = samples[number]
+            np.testing.assert_array_equal(image[0], bare.samples[number][0] if wanted is learned else image[0])
+            np.testing.assert_array_equal(image[1], np.rint(np.mean(others, axis=0) * 255))
+            np.testing.assert_array_equal(mask, masks[sample.id])
+    used = [one for one in (*learned, *choosing) if one.lake == "gokyo"]
+    (known,) = [prior for key, prior in parts.priors.items() if key.startswith("gokyo") and key.endswith("ending")]
+    np.testing.assert_array_equal(known, np.rint(np.mean([masks[one.id] for one in used], axis=0) * 255))
+    tested = {pairs[index].sample.id for index in split.test}
+    assert not tested & {one.id for one in (*learned, *choosing)}
+
+
+def test_faulty_labels_leave_the_training_and_stay_in_the_test(folders):
+    """An empty mask is left out of training and validation, by name; tested masks are not looked at."""
+    pairs = load_pairs(*folders)
+    split = training_split([pair.sample for pair in pairs], "random", seed=1, validation=0.1)
+    for index in (split.train[3], split.test[0]):
+        write(pairs[index].mask, np.zeros((toys.SIDE, toys.SIDE), np.uint8))
+    kept, faulty = without_faults(pairs, split)
+    assert pairs[split.train[3]].sample.id in faulty
+    assert len(faulty) <= 0.1 * (len(split.train) + len(split.validation)) + 1
+    assert kept.test == split.test
+    assert split.train[3] not in kept.train
+    assert {*kept.train, *kept.validation} == {*split.train, *split.validation} - {
+        index for index, pair in enumerate(pairs) if pair.sample.id in faulty
+    }

@@ -67,15 +67,15 @@ def test_the_fused_series_has_the_level_of_the_track_that_sees_most():
 
 
 def test_two_tracks_are_better_than_one():
-    """Over ten lakes the fused error is at most 0.85 of that of the better track alone, with the same smoother."""
+    """Over ten lakes the fused error is at most 0.9 of that of the better track alone, with the same smoother."""
     errors = []
     for seed in range(10):
-        area = decade(seed, years=4, each=36)
+        area = decade(seed, each=36)
         alone = area.isel(time=np.flatnonzero(area["track"] == 121))
-        both = fuse(area).sel(time=alone["time"])
+        both = fuse(area).sel(time=alone["time"].values)
         errors.append([float(((one["area_km2"] - alone["truth"]) ** 2).mean()) for one in (both, fuse(alone))])
     fused, single = np.sqrt(np.mean(errors, axis=0))
-    assert fused / single < 0.85
+    assert fused / single < 0.9
 
 
 def test_no_step_is_invented_and_a_true_one_found():

@@ -361,6 +361,26 @@ def test_a_wrong_token_is_not_shown(earthdata: Earthdata, monkeypatch: pytest.Mo
     assert "planted" not in str(refused.value) + str(malformed.value)
 
 
+def test_a_netrc_that_is_not_text_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without showing what it holds."""
+    (tmp_path / "netrc").write_bytes(b"planted \xff\xfe")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(ConfigError, match="netrc is not text") as caught:
+        _earthdata.credentials()
+    assert "planted" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_gdal_does_not_log_signatures(caplog: pytest.LogCaptureFixture) -> None:
+    """It tells the whole address of what it tries again."""
+    _earthdata.gdal_options(["https://example.org/a.tif"])
+    warning = "HTTP error code: 503 - https://example.org/a.tif?X-Amz-Signature=planted. Retrying again in 1.0 secs"
+    logging.getLogger("rasterio._env").warning("CPLE_AppDefined in %s", warning)
+    (record,) = caplog.records
+    assert "503 - https://example.org/a.tif" in record.getMessage()
+    assert "planted" not in record.getMessage()
+
+
 def test_other_hosts_get_no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: Files) -> None:
     """A token is for Earthdata: a STAC server elsewhere never sees it, nor one that only ends like it."""
     monkeypatch.setenv(_earthdata.TOKEN, "planted-token")

@@ -24,8 +24,9 @@ from servers.files import Earthdata
 from shapely.geometry import box
 
 from cubekit import cube
+from cubekit.config import Study
 from cubekit.cube.read import read_pass
-from cubekit.errors import ConfigError, CubekitError, SceneWarning, SourceError
+from cubekit.errors import ConfigError, SceneWarning, SourceError
 from cubekit.lakes import Lake
 from cubekit.passes import absolute_orbit, group
 from cubekit.sources import _earthdata, _http, find_scenes, opera
@@ -85,7 +86,7 @@ def test_without_login_nothing_is_lost(asf: Asf, tmp_path: Path, monkeypatch: py
     monkeypatch.delenv(_earthdata.TOKEN)
     monkeypatch.setenv("NETRC", "no such file")
     items = find()
-    with pytest.raises(CubekitError, match=r"answers 401.*\.netrc or EARTHDATA_TOKEN"):
+    with pytest.raises(SourceError, match=r"answers 401.*\.netrc or EARTHDATA_TOKEN"):
         cube.build_cube(lake("gokyo"), items, tmp_path / "root")
     monkeypatch.setenv(_earthdata.TOKEN, token)
     assert cube.build_cube(lake("gokyo"), items, tmp_path / "root").sizes["time"] == 2
@@ -123,6 +124,23 @@ def test_asks_for_what_is_wanted(asf: Asf) -> None:
     assert {one["temporal"].strip(",") for one in searches} == {"2023-06-30T23:30:00Z,2023-07-14T00:29:59Z"}
     asked = [float(one) for one in searches[0]["bounding_box"].split(",")]
     assert asked == pytest.approx(lake("gokyo").aoi.bounds)
+
+
+def test_the_tracks_of_a_study_are_asked_for_alone(asf: Asf) -> None:
+    """Of this archive; what others give is sorted out, and a track that isn't there is said."""
+    items = find_scenes(lake("gokyo"), "opera", *PERIOD, tracks=[12])
+    assert [one["attribute[]"] for one in asf.cmr.searches] == ["int,PATH_NUMBER,12"]
+    local = find_scenes(lake("gokyo"), f"folder:{asf.folder}", *PERIOD, tracks=[12])
+    assert [one.id for one in items] == [one.id for one in local]
+    with pytest.raises(SourceError, match=r"no scene of gokyo on the tracks 13 in folder:.*; it has 12, 121: change"):
+        find_scenes(lake("gokyo"), f"folder:{asf.folder}", *PERIOD, tracks=[13])
+
+
+def test_only_this_archive_is_downloaded() -> None:
+    """Others are on disk already, or are ordered."""
+    document = {"study": {"name": "a"}, "lake": [{"id": "gokyo"}], "source": {"uri": "folder:a", "download": True}}
+    with pytest.raises(ConfigError, match="download is for the source opera, not 'folder:a'; leave it out"):
+        Study.parse(document)
 
 
 def test_open_periods(asf: Asf) -> None:

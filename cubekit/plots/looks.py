@@ -82,6 +82,6 @@ def finish(ax: Axes, dataset: xr.Dataset, *, xlabel: str, ylabel: str) -> None:
     # Below the data: a decade of passes leaves no corner free.
     entries = len(ax.get_legend_handles_labels()[0])
     columns = 1 if entries <= _LONG_LEGEND else 2
-    ax.legend(
-        loc="upper left", bbox_to_anchor=(0, -0.13), fontsize=9 - columns, ncols=columns, columnspacing=1, frameon=False
-    )
+    # As wide as the axes and no wider: a layout would shrink them otherwise.
+    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.13, 1, 0), "mode": "expand"}
+    ax.legend(fontsize=9 - columns, ncols=columns, frameon=False, **where)

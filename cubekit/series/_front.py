@@ -128,7 +128,7 @@ def yearly_medians(front: xr.Dataset) -> xr.DataArray:
     Raises
     ------
     ConfigError
-        When the positions or their tracks are absent, or there is none of them.
+        When the positions or their tracks are absent, there is none of them, or the tracks are lazy.
     """
     if absent := [name for name in ("position", "time", "track") if name not in front.variables]:
         msg = f"the front lacks {', '.join(absent)}; give what front_position returns for passes of a cube"
@@ -136,6 +136,9 @@ def yearly_medians(front: xr.Dataset) -> xr.DataArray:
     times = front.indexes.get("time")
     if not isinstance(times, pd.DatetimeIndex) or not len(times):
         msg = f"the front has {front.sizes.get('time', 0)} passes with dates; choose at least one"
+        raise ConfigError(msg)
+    if front["track"].chunks is not None:
+        msg = "track is lazy, but lays out the result; load it first: front.assign_coords(track=front.track.load())"
         raise ConfigError(msg)
     tracks, codes = np.unique(front["track"].to_numpy(), return_inverse=True)
     years = np.arange(times.year.min(), times.year.max() + 1)

@@ -13,7 +13,9 @@ Floats = NDArray[np.float64]
 CLIP = 3.0
 """Residuals beyond this many standard deviations count less, with the square of what is too much (Huber)."""
 
-_LEVEL, _SLOPE = (1e-4, 1e3), (1e-5, 1e3)  # variances per year of level and slope, in those of a pass's noise
+# Variances per year of level and slope, in those of a pass's noise. The lower ends keep a course from being taken for a
+# line when a short or noisy series can't show that it is none: intervals would then be too narrow.
+_LEVEL, _SLOPE = (1e-2, 1e3), (1e-3, 1e3)
 _NOISE = (1e-3, 1e3)
 _DRIFT = (1e-8, 1e2)
 _LIKE_THE_OTHERS = 1.0  # standard deviation of log noise among groups: what a group of few passes has by default
@@ -105,7 +107,7 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats, *, refere
     same = (group[:, None] == group) * np.multiply.outer(away, away)
     walks = (*_kernels(t - start, t - start), same)
     bounds = [tuple(np.log(limits)) for limits in (*[_NOISE] * groups, _LEVEL, _SLOPE, _DRIFT)]
-    log = np.r_[np.zeros(groups), np.log([1e-2, 1e-2, 1e-3])]
+    log = np.r_[np.zeros(groups), np.log([5e-2, 1e-2, 1e-3])]
     for _ in range(3):
         log = minimize(
             _criterion,

@@ -148,7 +148,7 @@ def _measure(surface: Surface, sight: NDArray[np.bool_]) -> _Measured:
     vv = quarters[:, 1]
     spread = np.log(np.maximum(quarters[:, 2] - quarters[:, 0], 0.1))
     centred = np.clip(cells - vv[:, None], -8, 8)
-    return _Measured(vv, surface.vh, spread, centred)
+    return _Measured(vv, np.where(known, surface.vh, np.nan), spread, centred)
 
 
 def _start(surface: Surface, measured: _Measured) -> Floats:

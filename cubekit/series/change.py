@@ -175,7 +175,7 @@ def front_position(
     >>> times = np.array(["2021-07-21"], "datetime64[s]")
     >>> front = front_position(lake.outline_mask.astype("float32").expand_dims(time=times), lake, toward=120)
     >>> round(float(front["position"][0]), -2)
-    2100.0
+    2000.0
     """
     check(probability, threshold)
     if not 0 < min_observed <= 1:
@@ -241,7 +241,7 @@ def front_rate(front: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     ConfigError
-        When the positions or their tracks are absent, or there is none of them.
+        When the positions or their tracks are absent, there is none of them, or the tracks are lazy.
 
     Notes
     -----

@@ -64,10 +64,11 @@ def register(
 
     Notes
     -----
-    Phase correlation (Kuglin and Hines 1975) of images in dB, what wasn't observed and the lake zone set to the mean,
-    tapered to the edges; to a twentieth of a pixel by an upsampled Fourier transform around the peak (Guizar-Sicairos
-    et al. 2008). A shift of a whole image leaves the area as it is, so only the image itself can show it; what it moves
-    is the shore, and with it `outlines`.
+    Correlation by Fourier transform (Kuglin and Hines 1975, without their division by the amplitudes, which weighs the
+    high frequencies of speckle like those of terrain) of images in dB, what wasn't observed and the lake zone set to
+    the mean, tapered to the edges; to a twentieth of a pixel by an upsampled transform around the peak
+    (Guizar-Sicairos et al. 2008). A shift of a whole image leaves the area as it is, so only the image itself can show
+    it; what it moves is the shore, and with it `outlines`.
 
     Lazy with dask: y and x are merged into one chunk, and every task holds one pass and its track's reference.
 
@@ -93,7 +94,7 @@ def register(
     order = np.argsort(ds["time"].to_numpy(), kind="stable")
     level = 10 * np.log10(np.maximum(power, _FLOOR))
     first = [order[code[order] == one][:reference_passes] for one in range(len(codes))]
-    references = xr.Variable.concat([level.isel(time=some).mean("time", skipna=True) for some in first], "track")
+    references = xr.Variable.concat([_mean(level.isel(time=some)) for some in first], "track")
     shifts = xr.apply_ufunc(
         _shifts,
         level,
@@ -140,6 +141,12 @@ def _check(ds: xr.Dataset, polarisation: str, reference_passes: int) -> tuple[ND
         raise ConfigError(msg)
     tracks = ds["track"].to_numpy()
     return tracks, ds["platform"].to_numpy() if "platform" in ds.coords else np.zeros(len(tracks))
+
+
+def _mean(level: xr.Variable) -> xr.Variable:
+    """Mean over time of what was observed, NaN where nothing was."""
+    count = level.notnull().sum("time")
+    return level.sum("time", skipna=True) / count.where(count > 0)
 
 
 def _groups(tracks: NDArray[Any], platforms: NDArray[Any], order: NDArray[np.intp]) -> list[NDArray[np.intp]]:

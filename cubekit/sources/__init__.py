@@ -79,7 +79,7 @@ def find_scenes(
     kept = [item for item in found if item.properties.get("sat:relative_orbit") in tracks]
     if not kept:
         wanted, known = (", ".join(map(str, sorted(given))) for given in (tracks, there - {0}))
-        msg = f"no scene of {lake.id} on the tracks {wanted} in {source}; it has {known or 'none'}: give other tracks"
+        msg = f"no scene of {lake.id} on the tracks {wanted} in {source}; it has {known or 'none'}: change the tracks"
         raise SourceError(msg)
     return pystac.ItemCollection(kept)
 
@@ -106,8 +106,8 @@ def _find(lake: Lake, source: str, period: Period, tracks: Sequence[int]) -> pys
     if (parts := source.partition("?"))[0] == "opera":
         from cubekit.sources import opera
 
-        asked = opera.parameters(parts[2])
-        return opera.find(lake, period, **{"tracks": tuple(tracks), **asked})
+        asked: opera.Parameters = {"tracks": tuple(tracks), **opera.parameters(parts[2])}
+        return opera.find(lake, period, **asked)
     msg = f"source {source!r} isn't known; allowed are {', '.join(SCHEMES)}"
     raise ConfigError(msg)
 
