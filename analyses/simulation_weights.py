@@ -2,10 +2,10 @@
 
 Lakes have the shapes of ICIMOD's inventory (CC0), the study's own left out; see `simulated_chips`. A first model learns
 from ImageNet's weights what a lake is in HyP3's filtered images; the two that are shipped start from it. Half
-precision, temperature-calibrated on lakes that the training did not see.
+precision, temperature-calibrated on chips of the same shapes in other terrain, at other dates.
 
-Run: python analyses/simulation_weights.py [STAGE ...] [--out DIR]. On two idle cores about 20 minutes for the first and
-8 for each of the others, simulation included; killed, the training goes on where it was. It prints what it measured;
+Run: python analyses/simulation_weights.py [STAGE ...] [--out DIR]. On two cores about 30 minutes for the first and
+10 for each of the others, simulation included; killed, the training goes on where it was. It prints what it measured;
 the numbers are in the cards. `simulated_truth.py --fit` then fits the intervals.
 """
 
@@ -52,7 +52,7 @@ def recipe(stage: Stage, out: Path) -> Recipe:
     start = str(out / stage.start / "model.safetensors") if stage.start in STAGES else stage.start
     return Recipe.parse(
         {
-            "training": {"epochs": stage.epochs, "choose": "iou_by_lake"},
+            "training": {"epochs": stage.epochs},
             "optimizer": {"max_lr": stage.max_lr},
             "augmentation": {"jitter": 0.1},
             "network": {"start": start},

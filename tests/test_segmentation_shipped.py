@@ -32,7 +32,9 @@ def test_the_model_is_chosen_by_how_the_images_were_made(name):
     """The whole chain counts, not the archive's name alone."""
     assert shipped.choose(json.dumps(CHAINS[name])) == shipped.find(name)
     other = CHAINS[name] | {"speckle_filter": "boxcar 9x9"}
-    with pytest.raises(ModelError, match=r"no model comes with cubekit for images made so: .*boxcar 9x9.* There are hyp3"):
+    with pytest.raises(
+        ModelError, match=r"no model comes with cubekit for images made so: .*boxcar 9x9.* There are hyp3"
+    ):
         shipped.choose(json.dumps(other))
 
 

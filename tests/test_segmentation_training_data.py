@@ -18,10 +18,11 @@ from cubekit.segmentation.splits import Sample, leaks, random_split
 from cubekit.segmentation.training_data import (
     SPLITS,
     PairSamples,
+    faulty_labels,
     fingerprint_of,
     training_parts,
     training_split,
-    without_faults,
+    without,
 )
 
 START = datetime(2022, 1, 3, 0, 11, 30, tzinfo=UTC)
@@ -224,7 +225,8 @@ def test_faulty_labels_leave_the_training_and_stay_in_the_test(folders):
     split = training_split([pair.sample for pair in pairs], "random", seed=1, validation=0.1)
     for index in (split.train[3], split.test[0]):
         write(pairs[index].mask, np.zeros((toys.SIDE, toys.SIDE), np.uint8))
-    kept, faulty = without_faults(pairs, split)
+    faulty = faulty_labels(pairs, split)
+    kept = without(pairs, split, faulty)
     assert pairs[split.train[3]].sample.id in faulty
     assert len(faulty) <= 0.1 * (len(split.train) + len(split.validation)) + 1
     assert kept.test == split.test
@@ -232,3 +234,5 @@ def test_faulty_labels_leave_the_training_and_stay_in_the_test(folders):
     assert {*kept.train, *kept.validation} == {*split.train, *split.validation} - {
         index for index, pair in enumerate(pairs) if pair.sample.id in faulty
     }
+    with pytest.raises(ConfigError, match=r"without 24 labels the split .* has too few; mend them, or keep all"):
+        without(pairs, split, [pair.sample.id for pair in pairs])

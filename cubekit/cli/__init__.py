@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from cubekit.cli import models, order, search, study
+from cubekit.cli import models, order, replay, search, study
 from cubekit.cli._show import complain, show_warning
 from cubekit.errors import CubekitError
 
@@ -21,6 +21,7 @@ for _command in (
     *(study.run, study.demo, study.init, study.lakes, study.info, study.publish),
     *(search.search, search.sources),
     *(models.evaluate, models.train),
+    replay.replay,
 ):
     app.command()(_command)
 app.add_typer(order.app, name="order")

@@ -93,11 +93,11 @@ def train(
         hold_out=hold_out,
         validation=validation,
     )
-    checked, faulty = training_data.without_faults(pairs, parts)
-    if faulty:
+    if faulty := training_data.faulty_labels(pairs, parts):
         done = "left out" if drop_faulty else "kept, see --drop-faulty"
         warnings.warn(f"{len(faulty)} labels look wrong ({done}): {', '.join(faulty[:5])}", stacklevel=1)
-    parts = checked if drop_faulty else parts
+    if drop_faulty:
+        parts = training_data.without(pairs, parts, faulty)
     learned, choosing = (len(part) for part in (parts.train, parts.validation))
     counts = f"{learned} for training, {choosing} choose the epoch, {len(parts.test)} are kept for testing"
     out.print(f"{len(pairs)} pairs, split {split} ({parts.name}): {counts}", markup=False)

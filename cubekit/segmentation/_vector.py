@@ -96,7 +96,7 @@ def ogr() -> Any:
         import pyogrio
         import pyogrio.raw
     except ImportError as error:
-        msg = 'GeoPackages and Shapefiles need pyogrio: pip install "cubekit[labels]"; GeoJSON is read without'
+        msg = 'GeoPackages and Shapefiles need pyogrio: pip install "cubekit[vector]"; GeoJSON is read without'
         raise MissingExtra(msg) from error
     return pyogrio
 

@@ -32,7 +32,7 @@ def augment(
     sample
         A square when ``options.turns``, unless it is cropped to one.
     options
-        What may be done, and how far. With the defaults the sample comes back as it is.
+        What may be done, and how far.
     seed, epoch, index
         0 or more. Equal ones give equal changes, in whatever order and process samples are made.
     crop

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from math import inf
 from typing import Any
 
 from cubekit.errors import ModelError
@@ -119,7 +120,7 @@ class ModelCard:
         channels, block = given["channels"], given["interval_block_m"]
         if not isinstance(channels, list | tuple) or tuple(channels) not in {CHANNELS[:1], CHANNELS}:
             wrong.append(f"channels is {channels!r}, allowed are ('chip',) and {CHANNELS}")
-        if block is not None and (isinstance(block, bool) or not isinstance(block, int | float) or not block > 0):
+        if block is not None and (isinstance(block, bool) or not isinstance(block, int | float) or not 0 < block < inf):
             wrong.append(f"interval_block_m is {block!r}, give metres above 0, or None")
         if given["input_scaling"] != INPUT_SCALING:
             wrong.append(f"input_scaling is {given['input_scaling']!r}, allowed is {INPUT_SCALING!r}")

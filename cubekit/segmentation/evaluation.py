@@ -231,7 +231,7 @@ def model_predict(path: str | Path, pairs: Sequence[Pair]) -> tuple[Predict, Mod
         image = chip[None]
         if "prior" in card.channels:
             image = np.stack([chip, prior_of(pair.sample, header_of(pair.chip), priors)])
-        # The padding of a chip is left out: the network answers faster, and sees what `segment` shows it.
+        # The padding of a chip is left out: the network sees what `segment` shows it of the same window.
         window = _extent(chip)
         answer = np.zeros(chip.shape, np.float32)
         answer[window] = predict(network, image[None, :, *window])[0]

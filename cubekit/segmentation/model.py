@@ -85,7 +85,7 @@ def save_model(
     half
         Keep convolutions in float16: half the size, 3 digits. Batch statistics stay float32.
     priors
-        Where lakes of the training were, by `training_data.prior_key`: uint8 (y, x), 255 where always water.
+        Where lakes of the training were, by `priors.prior_keys`: uint8 (y, x), 255 where always water.
 
     Returns
     -------
@@ -260,7 +260,7 @@ def read_priors(path: str | Path) -> dict[str, npt.NDArray[np.uint8]]:
     Returns
     -------
     dict
-        By `training_data.prior_key`: uint8 (y, x), 255 where every mask had water. Empty when the file has none.
+        By `priors.prior_keys`: uint8 (y, x), 255 where every mask had water. Empty when the file has none.
 
     Raises
     ------

@@ -16,7 +16,11 @@ STEP = 32
 """Sides of what a network sees divide by this: it halves its images five times."""
 
 MARGIN = 8
-"""Zeros around a window that is smaller than a chip, pixels, at least where a chip has room for them."""
+"""Zeros around a window that is smaller than a chip, pixels, at least where a chip has room for them.
+
+Networks that were trained on windows of 160 x 160 do better with few zeros than padded to 256 x 256: on the real pairs
+IoU 0.781 against 0.767 (trained on simulation only) and 0.885 against 0.877 (trained up to 2023, tested on 2024).
+"""
 
 OVERLAP = 64
 """Pixels that neighbouring tiles share at least: the network knows little of the surroundings near a chip's edge."""

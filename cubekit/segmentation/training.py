@@ -222,8 +222,13 @@ def start_network(recipe: Recipe, preprocessing: Mapping[str, Any] | None = None
         network = models.build_network(encoder, len(channels))
         if start == "imagenet":
             network.get_submodule("encoder").load_state_dict(imagenet_encoder(encoder, len(channels)))
+    if start == "shipped" and preprocessing is None:
+        msg = (
+            "which shipped model is the start depends on how the chips were made; give preprocessing, or another start"
+        )
+        raise ModelError(msg)
     if start not in {"imagenet", "none"}:
-        path = shipped.choose(json.dumps(dict(preprocessing or {}))) if start == "shipped" else Path(start)
+        path = shipped.choose(json.dumps(dict(preprocessing or {}))) if start == "shipped" else shipped.find(start)
         card = models.read_card(path)
         if (card.encoder, card.channels) != (encoder, channels):
             msg = (

@@ -90,8 +90,8 @@ def training_parts(pairs: Sequence[Pair], split: Split, *, prior: bool) -> Parts
     )
 
 
-def without_faults(pairs: Sequence[Pair], split: Split) -> tuple[Split, list[str]]:
-    """Leave labels that can't be right out of the training; what is tested stays as it is.
+def faulty_labels(pairs: Sequence[Pair], split: Split) -> list[str]:
+    """Find the labels of a training that can't be right; those that are tested are not looked at.
 
     Parameters
     ----------
@@ -102,14 +102,12 @@ def without_faults(pairs: Sequence[Pair], split: Split) -> tuple[Split, list[str
 
     Returns
     -------
-    Split, list of str
-        The split without them, and their ids: at most one in ten of the training and validation, the worst first, as
-        `label_checks.sound` finds them. The labels that are tested are not looked at.
+    list of str
+        Ids of samples of the training and validation parts: at most one in ten of them, the worst first, as
+        `label_checks.sound` finds them.
 
     Raises
     ------
-    ConfigError
-        When nothing would be left to train on, or to choose the epoch by.
     SourceError
         When a file can't be read.
     """
@@ -117,14 +115,25 @@ def without_faults(pairs: Sequence[Pair], split: Split) -> tuple[Split, list[str
 
     used = [pairs[index] for index in (*split.train, *split.validation)]
     kept = {pair.id for pair in sound(read_label_pairs(used))}
+    return sorted(pair.sample.id for pair in used if pair.sample.id not in kept)
+
+
+def without(pairs: Sequence[Pair], split: Split, ids: Sequence[str]) -> Split:
+    """Leave samples out of training and validation; what is tested stays as it is.
+
+    Raises
+    ------
+    ConfigError
+        When nothing would be left to train on, or to choose the epoch by.
+    """
     parts = [
-        tuple(index for index in part if pairs[index].sample.id in kept) for part in (split.train, split.validation)
+        tuple(index for index in part if pairs[index].sample.id not in set(ids))
+        for part in (split.train, split.validation)
     ]
     if not all(parts):
-        msg = f"the labels of the split {split.name!r} that pass the checks are too few; mend them, or keep all"
+        msg = f"without {len(ids)} labels the split {split.name!r} has too few; mend them, or keep all"
         raise ConfigError(msg)
-    faulty = sorted(pair.sample.id for pair in used if pair.sample.id not in kept)
-    return replace(split, train=parts[0], validation=parts[1]), faulty
+    return replace(split, train=parts[0], validation=parts[1])
 
 
 def fingerprint_of(pairs: Sequence[Pair]) -> dict[str, Any]:

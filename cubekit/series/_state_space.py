@@ -65,7 +65,7 @@ class Course:
         """Coefficients of further columns, and their covariance, with all variances as they are."""
         design = np.column_stack([self.design, columns])
         information = design.T @ self._inverse @ design
-        covariance = np.linalg.inv(information)
+        covariance: Floats = np.asarray(np.linalg.inv(information), np.float64)
         values = self.design @ self.coefficients + self._residual
         found = covariance @ (design.T @ self._inverse @ values)
         first = self.design.shape[1]

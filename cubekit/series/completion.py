@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -182,22 +184,22 @@ def complete(
         for year in np.unique(years)
         if (members := np.flatnonzero((codes == code) & (years == year) & usable)).size
     }
-    parts = []
-    targets = {}
+    parts: list[xr.DataArray] = []
+    targets: dict[tuple[int, int], int] = {}
     for code, year in sorted({(int(code), int(year)) for code, year in zip(codes, years, strict=True)}):
         near = sorted({other for _, other in means if not past_only or other < year}, key=lambda y: (abs(y - year), y))
         filling = xr.full_like(blind[code], np.nan, dtype=bare.dtype)
         for other in near:
             sums = [mean for (track, when), mean in means.items() if when == other and track != code]
             if sums:
-                total, count = sum(part[0] for part in sums), sum(part[1] for part in sums)
+                total, count = (reduce(operator.add, [part[place] for part in sums]) for place in (0, 1))
                 filling = filling.where(filling.notnull(), total / count.where(count > 0))
         targets[code, year] = len(parts)
         parts.append(filling.where(blind[code] & zone).astype(bare.dtype))
     which = np.array([targets[int(code), int(year)] for code, year in zip(codes, years, strict=True)])
     fillings = xr.concat(parts, "time").isel(time=which)
     completed = ~seen & fillings.notnull()
-    filled = xr.where(completed, fillings, bare).transpose(*probability.dims)
+    filled = bare.where(~completed, fillings).transpose(*probability.dims)
     result = probability.copy(data=filled.data)
     known = (seen | completed).transpose(*probability.dims)
     return result.assign_coords(observed=known.variable, completed=completed.transpose(*probability.dims).variable)
@@ -271,7 +273,7 @@ def completed_area(
     area_seen = seen["area_km2"].variable.copy(deep=False)
     area_seen.attrs = {**area_seen.attrs, "long_name": "lake area of what was seen"}
     kept = {name: seen[name].variable for name in ("observed_fraction", "not_observed_km2")}
-    return area.assign(area_seen_km2=area_seen, completed_km2=square, completed=flag, **kept)
+    return area.assign({"area_seen_km2": area_seen, "completed_km2": square, "completed": flag, **kept})
 
 
 def _tracks(data: xr.Dataset | xr.DataArray) -> tuple[NDArray[Any], NDArray[np.int64]]:

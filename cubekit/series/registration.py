@@ -94,7 +94,8 @@ def register(
     order = np.argsort(ds["time"].to_numpy(), kind="stable")
     level = 10 * np.log10(np.maximum(power, _FLOOR))
     first = [order[code[order] == one][:reference_passes] for one in range(len(codes))]
-    references = xr.Variable.concat([_mean(level.isel(time=some)) for some in first], "track")
+    means: list[xr.DataArray] = [xr.DataArray(_mean(level.isel(time=some))) for some in first]
+    references = xr.concat(means, dim="track").variable
     shifts = xr.apply_ufunc(
         _shifts,
         level,
@@ -146,7 +147,8 @@ def _check(ds: xr.Dataset, polarisation: str, reference_passes: int) -> tuple[ND
 def _mean(level: xr.Variable) -> xr.Variable:
     """Mean over time of what was observed, NaN where nothing was."""
     count = level.notnull().sum("time")
-    return level.sum("time", skipna=True) / count.where(count > 0)
+    mean: xr.Variable = level.sum("time", skipna=True) / count.where(count > 0)
+    return mean
 
 
 def _groups(tracks: NDArray[Any], platforms: NDArray[Any], order: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -178,7 +180,10 @@ def _shift(image: NDArray[Any], reference: NDArray[Any], land: NDArray[np.bool_]
     one, other = (np.where(seen, values - values[seen].mean(), 0).astype(np.float64) for values in (image, reference))
     # Speckle has all frequencies, terrain the lower ones: without the highest the peak is broad enough to be found.
     one, other = (ndimage.gaussian_filter(values * seen, 1.0) * taper for values in (one, other))
-    shift, _, _ = phase_cross_correlation(other, one, upsample_factor=_UPSAMPLING, normalization=None)
+    found = phase_cross_correlation(  # type: ignore[no-untyped-call]
+        other, one, upsample_factor=_UPSAMPLING, normalization=None
+    )
+    shift = found[0]
     back = ndimage.shift(one, shift, order=1)
     spread = float(np.sqrt((back**2).sum() * (other**2).sum()))
     return -float(shift[0]), -float(shift[1]), float((back * other).sum()) / spread if spread else np.nan
