@@ -184,7 +184,7 @@ def test_without_pyogrio_geojson_still_works(tmp_path, shore, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyogrio", None)
     (label,) = read_labels(tmp_path / "a.geojson", lake="x")
     assert label.crs == pyproj.CRS(UTM)
-    with pytest.raises(MissingExtra, match=r'pip install "cubekit\[labels\]"'):
+    with pytest.raises(MissingExtra, match=r'pip install "cubekit\[vector\]"'):
         read_labels(tmp_path / "a.gpkg", lake="x")
 
 

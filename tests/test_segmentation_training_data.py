@@ -169,6 +169,7 @@ def test_splits_that_can_not_be_made_are_refused(options, message):
         training_split(dated(), **options)
 
 
+@pytest.mark.filterwarnings("default:1 labels look wrong")
 def test_the_command_makes_a_model(folders, tmp_path, monkeypatch):
     """From two folders to a file that says how; the same again, and as long as nothing changed nothing is done."""
     monkeypatch.setattr(models, "build_network", toys.Tiny)

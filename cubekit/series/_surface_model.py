@@ -41,7 +41,7 @@ _FIRST = 0.15  # share of ice whose neighbour is of another cover or winter
 _OUTLIER = 0.02
 _TEMPER = 0.7  # exponent of likelihoods: passes of one winter are alike beyond their cover
 
-_NEVER_WATER = -12.0  # dB; a cell above it at four fifths of a track's passes is in layover
+_NEVER_WATER = -9.0  # dB; a cell above it at four fifths of a track's passes is in layover
 
 _PRIOR_VV, _PRIOR_VH, _PRIOR_SPREAD = (-19.5, 2.0), (-29.0, 3.0), (0.5, 0.4)
 _ROUNDS = 8

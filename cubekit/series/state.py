@@ -113,7 +113,7 @@ def lake_states(passes: xr.Dataset, lake: Lake, *, past_only: bool = False) -> x
         ``state``
             int8, CF flags as in `lake_area`: 0 unknown, 1 open, 2 ice, 3 wet snow, 4 rough. The likeliest; unknown
             where less than 30 % of the inner lake was observed, cells that the track hardly ever sees darker than
-            -12 dB (layover) counted out. *Wet snow* is all that melts on a lake: snow or ice
+            -9 dB (layover) counted out. *Wet snow* is all that melts on a lake: snow or ice
             wet at its surface, and ice that breaks up. *Rough* is open water of twice the power (3 dB) of what its
             track usually sees of it, where a lake and its shore can hardly be told apart.
         ``probabilities``
