@@ -712,8 +712,9 @@ def test_nothing_is_lost(
     shown = [" ".join(message.split()) for message in messages if message]
     if one.shown:
         assert any(_in_order(one.shown, message) for message in shown), shown
-    else:
-        assert not shown
+    else:  # GDAL may say what it likes of files that a test writes
+        assert not told
+        assert not [each.getMessage() for each in caplog.records if each.name.startswith("cubekit")]
     assert "X-Amz" not in json.dumps(shown)
     assert "Signature=" not in json.dumps(shown)
 
