@@ -94,7 +94,8 @@ def register(
     order = np.argsort(ds["time"].to_numpy(), kind="stable")
     level = 10 * np.log10(np.maximum(power, _FLOOR))
     first = [order[code[order] == one][:reference_passes] for one in range(len(codes))]
-    means: list[xr.DataArray] = [xr.DataArray(_mean(level.isel(time=some))) for some in first]
+    of_time = xr.DataArray(level)
+    means: list[xr.DataArray] = [xr.DataArray(_mean(of_time.isel(time=some).variable)) for some in first]
     references = xr.concat(means, dim="track").variable
     shifts = xr.apply_ufunc(
         _shifts,
