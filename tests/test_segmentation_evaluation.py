@@ -343,6 +343,7 @@ def test_the_command_runs_without_torch(folders, tmp_path):
         ({"--chips": "nowhere"}, "folder nowhere does not exist"),
         ({"--model": "nothing.safetensors"}, "there is no model at nothing.safetensors"),
         ({"--split": "years"}, "split 'years' isn't known"),
+        ({"--threshold": "50"}, "threshold 50 is not between 0 and 1"),
         ({"--split": "date"}, "a split by date needs its first day of testing; give --cut"),
     ],
 )

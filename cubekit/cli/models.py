@@ -32,6 +32,7 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(help="Where all numbers go.")] = None,
 ) -> None:
     """Measure a model against drawn masks, beside baselines that see no radar or need no training."""
+    from cubekit.errors import ConfigError
     from cubekit.segmentation import evaluation, evaluation_report
     from cubekit.segmentation.pairs import load_pairs
 
@@ -41,6 +42,9 @@ def evaluate(
     folds = evaluation.folds_of(samples, split, seed=seed, cut=first, until=last, gap_days=gap_days, hold_out=hold_out)
     predict, card = (None, None) if model == "none" else evaluation.model_predict(model, pairs)
     level = threshold if threshold is not None else card.threshold if card else 0.5
+    if not 0 < level < 1:
+        msg = f"threshold {level:g} is not between 0 and 1; 0.5 is the usual one"
+        raise ConfigError(msg)
     with progress_bars() as progress:
         measured = evaluation.evaluate(
             pairs,

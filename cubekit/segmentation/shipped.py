@@ -60,7 +60,13 @@ def choose(preprocessing: str) -> Path:
     >>> choose(json.dumps(chain)).stem
     'opera-30m'
     """
-    wanted = json.loads(preprocessing)
+    try:
+        wanted = dict(json.loads(preprocessing))
+    except (TypeError, ValueError) as error:
+        msg = (
+            f"{preprocessing!r} doesn't say how the images were made; give what equalize() wrote into their attributes"
+        )
+        raise ModelError(msg) from error
     cards = {name: read_card(find(name)).preprocessing for name in SHIPPED}
     for name, chain in cards.items():
         if chain.keys() == wanted.keys() and all(accepts(chain, key, value) for key, value in wanted.items()):
