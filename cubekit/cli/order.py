@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from cubekit.cli._show import complain, out
-from cubekit.cli.search import _lakes
+from cubekit.cli.search import lakes_named
 from cubekit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _wanted(
     if study is None:
         from cubekit.sources import parse_period
 
-        return _lakes(names), parse_period(first, last), tuple(tracks)
+        return lakes_named(names), parse_period(first, last), tuple(tracks)
     from cubekit.config import Study
     from cubekit.pipeline import study_lakes
     from cubekit.sources import parse_period

@@ -42,7 +42,7 @@ def search(
         msg = "only one of --json and --geojson can go to the standard output; name a file for the other"
         raise ConfigError(msg)
     first, last = (None if day is None else day.date() for day in (start, end))
-    lakes, sources = _lakes(lake), list(dict.fromkeys(source or ["opera"]))
+    lakes, sources = lakes_named(lake), list(dict.fromkeys(source or ["opera"]))
     results: list[Found] = []
     failed: list[dict[str, str]] = []
     with progress_bars() as progress:
@@ -95,7 +95,7 @@ def sources() -> None:
     out.print(f"A login is {LOGIN}. None was tried.", soft_wrap=True)
 
 
-def _lakes(names: list[str]) -> list[Lake]:
+def lakes_named(names: list[str]) -> list[Lake]:
     """Lakes by their ids in the catalogue, and all lakes of files, each once."""
     from cubekit.lakes import catalogue, load
 
