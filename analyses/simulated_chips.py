@@ -1,7 +1,8 @@
 """Labelled chips of simulated lakes: what the shipped models are trained on, and what other analyses draw from.
 
 Lakes have the shapes of ICIMOD's inventory of 2020 (CC0), the study's own left out, in simulated terrain; each is seen
-by all its tracks, over years. Every second lake of 0.4 km2 and more is kept for testing.
+by all its tracks, over years. Every second lake of 0.4 km2 and more is kept for testing, and of the others every
+eighth, by size, for validation.
 
 A chip is what the package's own verbs make of a simulated pass: `prepare`, `equalize`, padded to 256 x 256. Its mask is
 the lake where it covers half a pixel or more, ice included; ponds beside it are none of it. Its prior is the outline as
@@ -10,6 +11,7 @@ an inventory might have it: of another year, moved, grown or shrunken.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,13 +36,25 @@ SIDE = 256
 
 
 def outlines(split: str) -> dict[str, tuple[shapely.Polygon, float]]:
-    """Outlines (WGS84) and altitudes of the lakes for ``train`` or ``test``, by id."""
+    """Outlines (WGS84) and altitudes of the lakes for ``train``, ``validation`` or ``test``, by id."""
     features = json.loads(OUTLINES.read_text())["features"]
-    return {
+    kept = "test" if split == "test" else "train"
+    found = {
         feature["properties"]["id"]: (shapely.geometry.shape(feature["geometry"]), feature["properties"]["altitude"])
         for feature in features
-        if feature["properties"]["split"] == split
+        if feature["properties"]["split"] == kept
     }
+    if split == "test":
+        return found
+    by_size = sorted(found, key=lambda name: found[name][0].area)
+    return {name: found[name] for place, name in enumerate(by_size) if (place % 8 == 4) == (split == "validation")}
+
+
+def version() -> str:
+    """Of the simulator and of this recipe for chips, by what their files say: chips of another one are made anew."""
+    parts = ("_terrain", "_radar", "_surfaces", "_speckle", "_dynamics", "_geometry", "_scenes", "_stack", "simulated")
+    files = [Path(__file__), OUTLINES, *(Path(simulated.__file__).parent / f"{part}.py" for part in parts)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def make_lake(name: str, outline: shapely.Polygon, altitude: float, spacing: int, seed: int) -> Lake | None:

@@ -1,12 +1,12 @@
 """The weights that come with cubekit: trained on simulated scenes only, no real label and no real scene seen.
 
-Lakes have the shapes of ICIMOD's inventory (CC0), the study's own left out; see `simulated_chips`. A first model learns
-from ImageNet's weights what a lake is in HyP3's filtered images; the two that are shipped start from it. Half
-precision, temperature-calibrated on chips of the same shapes in other terrain, at other dates.
+Lakes have the shapes of ICIMOD's inventory (CC0), the study's own left out; see `simulated_chips`. The model of HyP3's
+images starts from ImageNet's weights, that of OPERA's from the first. Half precision, temperature-calibrated on lakes
+of other shapes in other terrain.
 
-Run: python analyses/simulation_weights.py [STAGE ...] [--out DIR]. On two cores about 30 minutes for the first and
-10 for each of the others, simulation included; killed, the training goes on where it was. It prints what it measured;
-the numbers are in the cards. `simulated_truth.py --fit` then fits the intervals.
+Run: python analyses/simulation_weights.py [MODEL ...] [--out DIR]; the card tells how long each training took. Killed,
+it goes on where it was. It prints what it measured; the numbers are in the cards. `simulated_truth.py --fit` then fits
+threshold and intervals on the lakes for validation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,22 +29,22 @@ from cubekit.segmentation.shipped import SHIPPED, find
 
 
 class Stage(NamedTuple):
-    """What is learned from what, starting where."""
+    """What is learned from how many lakes of what, starting where."""
 
-    kinds: tuple[str, ...]
-    lakes: int
+    lakes: Mapping[str, int]
     start: str
     epochs: int
     max_lr: float
 
 
 STAGES = {
-    "base": Stage(("hyp3",), 150, "imagenet", 8, 1e-3),
     # HyP3 products that are filtered already, and those that `cubekit order` asks for.
-    "hyp3-20m": Stage(("hyp3", "hyp3_unfiltered"), 75, "base", 4, 5e-4),
-    "opera-30m": Stage(("opera",), 75, "base", 5, 5e-4),
+    "hyp3-20m": Stage({"hyp3": 480, "hyp3_unfiltered": 200}, "imagenet", 7, 1e-3),
+    "opera-30m": Stage({"opera": 400}, "hyp3-20m", 5, 5e-4),
 }
-DATES = 12
+DATES = 8
+HELD = 24
+"""Lakes for validation."""
 
 
 def recipe(stage: Stage, out: Path) -> Recipe:
@@ -60,21 +60,21 @@ def recipe(stage: Stage, out: Path) -> Recipe:
     )
 
 
-def fingerprint(kinds: Sequence[str]) -> dict[str, object]:
+def fingerprint(kinds: Iterable[str]) -> dict[str, object]:
     """How the chips were made; where that differs between kinds, all of it."""
     chains = [simulated_chips.fingerprint(kind) for kind in kinds]
     values = {key: list(dict.fromkeys(chain[key] for chain in chains)) for key in chains[0]}
     return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
 
 
-def chips(kinds: Sequence[str], folder: Path, part: str, *, lakes: int, dates: int, seed: int) -> simulated_chips.Chips:
-    """Chips of these kinds from the folder, simulated when they are not there."""
+def chips(lakes: Mapping[str, int], folder: Path, split: str, *, seed: int) -> simulated_chips.Chips:
+    """Chips of so many lakes of these kinds from the folder, simulated when they are not there."""
     found = []
-    for kind in kinds:
-        file = folder / f"{kind}_{part}_{lakes}x{dates}_{seed}.npz"
+    for kind, count in lakes.items():
+        file = folder / f"{kind}_{split}_{count}x{DATES}_{seed}_{simulated_chips.version()}.npz"
         if not file.exists():
             began = time.perf_counter()
-            made = simulated_chips.many(kind, lakes=lakes, dates=dates, seed=seed)
+            made = simulated_chips.many(kind, lakes=count, dates=DATES, seed=seed, split=split)
             packed = [np.packbits(each, axis=-1) for each in (made.masks, made.observed)]
             temporary = file.with_suffix(".part.npz")
             np.savez_compressed(
@@ -93,17 +93,18 @@ def main(stages: Sequence[str], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in stages:
         stage = STAGES[name]
-        given = chips(stage.kinds, out, "train", lakes=stage.lakes, dates=DATES, seed=1)
-        held = chips(stage.kinds, out, "validation", lakes=24 // len(stage.kinds), dates=8, seed=2)
+        given = chips(stage.lakes, out, "train", seed=1)
+        held = chips(dict.fromkeys(stage.lakes, HELD // len(stage.lakes)), out, "validation", seed=2)
         trained = train(
             given,
             recipe(stage, out),
             out / name,
             validation=held,
-            preprocessing=fingerprint(stage.kinds),
+            preprocessing=fingerprint(stage.lakes),
             licence="Apache-2.0",
-            data_note=f"{len(given)} simulated chips of {stage.lakes} lakes, outlines of ICIMOD 2020 (CC0)",
-            split="other terrain, other dates, outlines drawn anew",
+            data_note=f"{len(given)} simulated chips of {sum(stage.lakes.values())} lakes, "
+            f"outlines of ICIMOD 2020 (CC0), simulator {simulated_chips.version()}",
+            split="lakes of other outlines, in other terrain",
             lakes=[str(row["lake"]) for row in held.rows],
             half=True,
             progress=_progress,
@@ -129,8 +130,8 @@ def _progress(epoch: int, step: int, steps: int, row: object) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("stages", nargs="*", help="by default all, in order")
+    parser.add_argument("models", nargs="*", help="models; by default all, in order")
     parser.add_argument("--out", type=Path, default=Path("weights"))
     options = parser.parse_args()
     with dask.config.set(scheduler="synchronous"):
-        main(options.stages or list(STAGES), options.out)
+        main(options.models or list(STAGES), options.out)

@@ -20,7 +20,7 @@ from cubekit.segmentation import model as models
 from cubekit.segmentation.card import ModelCard
 from cubekit.segmentation.evaluation import evaluate, folds_of
 from cubekit.segmentation.evaluation_report import report, table
-from cubekit.segmentation.pairs import load_pairs, observed_pixels, read_chip, read_mask
+from cubekit.segmentation.pairs import header_of, load_pairs, observed_pixels, read_chip, read_mask
 
 SIZE = 64
 LAKES = {"gokyoTsho": (20, 24), "tshoRolpa": (34, 30), "chamlangTsho": (30, 38)}
@@ -80,7 +80,7 @@ def test_the_json_has_what_was_asked_for(pairs):
     assert set(made["iou"]) == {"pooled", "mean"}
     assert set(made["confusion"]) == {"tn", "fp", "fn", "tp"}
     assert set(made["by_lake"]) == {"gokyo", "tsho_rolpa", "chamlang_tsho"}
-    assert set(made["baselines"]) == {"mask_only", "previous_outline", "otsu"}
+    assert set(made["baselines"]) == {"mask_only", "previous_outline", "outline", "otsu"}
     for entry in (*made["by_lake"].values(), *made["baselines"].values()):
         assert {"iou", *SCORES, "confusion"} <= set(entry)
     assert made["clusters"] == {"of": "lake-dates", "number": 15}
@@ -223,7 +223,7 @@ CHAIN = {
     "polarisation": "vv",
     "source": "hyp3",
     "spacing": 20,
-    "speckle_filter": "none",
+    "speckle_filter": "hyp3 enhanced lee 7x7",
     "window": "aoi",
 }
 
@@ -235,10 +235,11 @@ CHAIN = {
         ({}, {"spacing": 30}, "spacing 30 .chip: 20"),
         ({"preprocessing": json.dumps(CHAIN)}, {}, None),
         ({"preprocessing": json.dumps(CHAIN)}, {"source": "opera"}, "source 'opera' .chip: 'hyp3'"),
+        ({}, {"speckle_filter": "none"}, "speckle_filter 'none' .chip: 'hyp3 "),
     ],
 )
 def test_a_model_refuses_chips_made_otherwise(tmp_path, pairs, tags, change, words):
-    """By what the chip says of itself, or its spacing."""
+    """By what the chip, or its published name, says of it."""
     card = ModelCard(name="m", created=datetime(2025, 1, 1, tzinfo=UTC), preprocessing={**CHAIN, **change}, licence="x")
     path = tmp_path / pairs[0].chip.name
     write(path, read_chip(pairs[0].chip), **tags)
@@ -267,7 +268,7 @@ def shown(monkeypatch, capsys) -> Iterator[object]:
 def test_the_command_writes_what_it_prints(folders, tmp_path, shown, monkeypatch):
     """`cubekit evaluate` with a model: table, gain, JSON."""
     card = ModelCard(name="dark", created=datetime(2025, 1, 1, tzinfo=UTC), preprocessing=CHAIN, licence="x")
-    monkeypatch.setattr(evaluation, "model_predict", lambda path, pairs: (darkness, card))
+    monkeypatch.setattr(evaluation, "model_predict", lambda path, pairs, *, prior: (darkness, card))
     arguments = ("--model", "m.safetensors", "--chips", folders[0], "--masks", folders[1])
     text = shown(
         "evaluate", *arguments, "--split", "date", "--cut", "2023-01-01", "--json", tmp_path / "new" / "o.json"
@@ -287,7 +288,7 @@ def test_what_was_trained_on_is_counted(folders, tmp_path, shown, monkeypatch, p
     card = ModelCard(
         name="dark", created=datetime(2025, 1, 1, tzinfo=UTC), preprocessing=CHAIN, licence="x", training={"ids": ids}
     )
-    monkeypatch.setattr(evaluation, "model_predict", lambda path, pairs: (darkness, card))
+    monkeypatch.setattr(evaluation, "model_predict", lambda path, pairs, *, prior: (darkness, card))
     arguments = ("evaluate", "--model", "m.safetensors", "--chips", folders[0], "--masks", folders[1])
     text = shown(*arguments, "--json", tmp_path / "all.json")
     assert "warning: the model was trained on 6 of the tested chips: its scores say little" in text
@@ -322,6 +323,13 @@ def test_a_network_sees_prior_and_chip_without_padding(pairs, tmp_path):
     assert not answer[:4].any()
     other = next(pair for pair in pairs if pair.sample.lake != pairs[0].sample.lake)
     assert np.abs(predict(other, chip)[inner] - answer[inner]).max() > 1e-4
+    # As `segment` is told it: by the outline of the catalogue, whatever the model knows.
+    by_outline, _ = evaluation.model_predict(path, pairs, prior="outline")
+    image[1] = priors.outline_on_chip(pairs[0].sample.lake, header_of(pairs[0].chip))
+    wanted = inference.predict(loaded, image[None, :, 4:-4, 4:-4])[0]
+    np.testing.assert_allclose(by_outline(pairs[0], chip)[inner], wanted, atol=1e-5)
+    with pytest.raises(ConfigError, match="prior 'mine' isn't known; allowed are masks, outline"):
+        evaluation.model_predict(path, pairs, prior="mine")
 
 
 def test_the_command_runs_without_torch(folders, tmp_path):

@@ -10,6 +10,8 @@ from cubekit import lakes
 from cubekit.errors import GridMismatch
 from cubekit.segmentation.pairs import Header
 from cubekit.segmentation.priors import (
+    OUTLINES,
+    PriorDraws,
     known_priors,
     outline_on_chip,
     outline_on_window,
@@ -70,6 +72,42 @@ def test_two_processings_of_a_scene_do_not_tell_each_other():
     samples, masks = [SAMPLES[0], twin, SAMPLES[1]], [MASKS[0], MASKS[0], MASKS[1]]
     told = training_priors(samples, masks, range(3), [0], HEADERS[:3])
     np.testing.assert_array_equal(told[0], [[255, 0, 0, 0]])
+
+
+def test_draws_are_means_of_other_masks():
+    """Of 1 to all of them, the same for the same seed; the catalogue's outline as often as it says."""
+    rng = np.random.default_rng(0)
+    samples, headers = [sample(number) for number in range(6)], [header()] * 6
+    masks = [rng.random((256, 256)) < 0.5 for _ in samples]
+    draws = PriorDraws(samples, masks, headers)
+    told = [draws.draw(2, np.random.default_rng((7, epoch))) for epoch in range(400)]
+    outline = np.where(LAKE.outline_mask.values, 255, 0)
+    by_outline = [bool((one == outline).all()) for one in told]
+    assert np.mean(by_outline) == pytest.approx(OUTLINES, abs=0.07)
+    counts = set()
+    for one in (one for one, drawn in zip(told, by_outline, strict=True) if not drawn):
+        levels = np.unique(one)
+        counts.add(len(levels) - 1)
+        np.testing.assert_array_equal(levels, np.rint(np.arange(len(levels)) / (len(levels) - 1) * 255))
+        # Where all others are dry it is 0, whatever its own mask says.
+        assert not one[~np.any([mask for place, mask in enumerate(masks) if place != 2], axis=0)].any()
+    assert counts == {1, 2, 3, 4, 5}
+    np.testing.assert_array_equal(told[0], draws.draw(2, np.random.default_rng((7, 0))))
+
+
+def test_draws_do_not_give_the_answer_away():
+    """Averaged over epochs, a draw is what the other masks say; not the own mask, nor its twin, turned around."""
+    twin = Sample("pond/0b", "pond", START, 121, "descending", "A")
+    samples = [sample(0, "pond"), twin, sample(1, "pond"), sample(2, "pond", "ascending")]
+    masks = [mask([1, 1, 0, 0]), mask([1, 1, 0, 0]), mask([0, 1, 1, 0]), mask([0, 0, 0, 1])]
+    draws = PriorDraws(samples, masks, HEADERS[:4])
+    for epoch in range(20):
+        random = np.random.default_rng(epoch)
+        np.testing.assert_array_equal(draws.draw(0, random), [[0, 255, 255, 0]])
+    # The only one of its direction is told by the others of the lake; a lake alone, by nothing.
+    assert not any(draws.draw(3, np.random.default_rng(epoch))[0, 3] for epoch in range(20))
+    alone = PriorDraws([SAMPLES[3]], [MASKS[3]], HEADERS[:1])
+    assert not alone.draw(0, np.random.default_rng(0)).any()
 
 
 def test_a_model_keeps_means_by_direction_and_without():

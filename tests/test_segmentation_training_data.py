@@ -213,6 +213,11 @@ def test_parts_tell_where_lakes_were_from_the_training_alone(folders):
             np.testing.assert_array_equal(image[0], bare.samples[number][0] if wanted is learned else image[0])
             np.testing.assert_array_equal(image[1], np.rint(np.mean(others, axis=0) * 255))
             np.testing.assert_array_equal(mask, masks[sample.id])
+    drawn = [parts.samples.in_epoch(0, epoch)[0] for epoch in (1, 1, 2)]
+    np.testing.assert_array_equal(drawn[0][0], drawn[1][0])
+    assert any((parts.samples.in_epoch(0, epoch)[0][0][1] != drawn[0][0][1]).any() for epoch in range(2, 9))
+    np.testing.assert_array_equal(drawn[2][0][0], bare.samples[0][0])
+    assert bare.samples.in_epoch(0, 1) is bare.samples
     used = [one for one in (*learned, *choosing) if one.lake == "gokyo"]
     (known,) = [prior for key, prior in parts.priors.items() if key.startswith("gokyo") and key.endswith("ending")]
     np.testing.assert_array_equal(known, np.rint(np.mean([masks[one.id] for one in used], axis=0) * 255))

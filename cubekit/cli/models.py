@@ -29,6 +29,9 @@ def evaluate(
         str | None, typer.Option(help="The one lake or track (T121) to test, for those splits; by default each.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability of water; by default the model's own.")] = None,
+    prior: Annotated[
+        str, typer.Option(help="Where a lake was, by the masks of the training (masks) or the catalogue (outline).")
+    ] = "masks",
     json: Annotated[Path | None, typer.Option(help="Where all numbers go.")] = None,
 ) -> None:
     """Measure a model against drawn masks, beside baselines that see no radar or need no training."""
@@ -40,7 +43,7 @@ def evaluate(
     first, last = (None if day is None else day.date() for day in (cut, until))
     samples = [pair.sample for pair in pairs]
     folds = evaluation.folds_of(samples, split, seed=seed, cut=first, until=last, gap_days=gap_days, hold_out=hold_out)
-    predict, card = (None, None) if model == "none" else evaluation.model_predict(model, pairs)
+    predict, card = (None, None) if model == "none" else evaluation.model_predict(model, pairs, prior=prior)
     level = threshold if threshold is not None else card.threshold if card else 0.5
     if not 0 < level < 1:
         msg = f"threshold {level:g} is not between 0 and 1; 0.5 is the usual one"
@@ -57,7 +60,13 @@ def evaluate(
     seen = evaluation.trained_on(card, folds, samples) if card else 0
     if seen:
         warnings.warn(f"the model was trained on {seen} of the tested chips: its scores say little", stacklevel=1)
-    made |= {"trained_on": seen, "model": card.name if card else None, "threshold": level, "pairs": len(pairs)}
+    made |= {
+        "trained_on": seen,
+        "model": card.name if card else None,
+        "threshold": level,
+        "prior": prior,
+        "pairs": len(pairs),
+    }
     if json is not None:
         evaluation_report.write_json(made, json)
     show_scores(evaluation_report.table(made), made)

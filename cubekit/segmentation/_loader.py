@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,15 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Labelled: ...
+
+
+@runtime_checkable
+class Redrawn(Samples, Protocol):
+    """Samples that are not the same in every epoch."""
+
+    def in_epoch(self, seed: int, epoch: int, /) -> Samples:
+        """As they are in an epoch: of the same number and shapes, the same for the same seed."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,22 @@ def mean_masks(
         yield mean
 
 
+def same_place(samples: Sequence[Sample]) -> list[list[int]]:
+    """For each sample the others of the same lake, grid and direction, or where there are none of lake and grid.
+
+    Another processing of its own scene is no other.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, sample in enumerate(samples):
+        for key in _keys(sample).values():
+            groups.setdefault(key, []).append(index)
+    found = []
+    for sample in samples:
+        kinds = ([one for one in groups[key] if samples[one].scene != sample.scene] for key in _keys(sample).values())
+        found.append(next(filter(None, kinds), []))
+    return found
+
+
 def previous_outline(
     samples: Sequence[Sample], masks: Sequence[Booleans], train: Sequence[int], test: Sequence[int]
 ) -> Iterator[Guess]:

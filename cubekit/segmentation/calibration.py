@@ -108,8 +108,8 @@ def fit_temperature(counts: LogitCounts) -> float:
     return float(np.exp(found.x))
 
 
-def fold_temperature(network: torch.nn.Module, temperature: float) -> None:
-    """Divide a network's logits by a temperature, in place, in the weights of its last convolution.
+def fold_temperature(network: torch.nn.Module, temperature: float, *, shift: float = 0.0) -> None:
+    """Divide a network's logits by a temperature and move them, in place, in the weights of its last convolution.
 
     Parameters
     ----------
@@ -117,19 +117,22 @@ def fold_temperature(network: torch.nn.Module, temperature: float) -> None:
         As `build_network` makes it: its `segmentation_head` ends in logits.
     temperature
         Above 0.
+    shift
+        Added afterwards: what was water from the probability p on is so from 0.5 on with log(1 / p - 1).
 
     Raises
     ------
     ModelError
-        When the network's head does not start with a convolution.
+        When the network's head does not start with a convolution that has a bias.
     """
     import torch
 
     head = getattr(network, "segmentation_head", None)
-    if not isinstance(head, torch.nn.Sequential) or not isinstance(head[0], torch.nn.Conv2d):
+    last = head[0] if isinstance(head, torch.nn.Sequential) else None
+    if not isinstance(last, torch.nn.Conv2d) or last.bias is None:
         msg = "the network has no segmentation_head that starts with a convolution; make it with build_network()"
         raise ModelError(msg)
     with torch.no_grad():
-        head[0].weight /= temperature
-        if head[0].bias is not None:
-            head[0].bias /= temperature
+        last.weight /= temperature
+        last.bias /= temperature
+        last.bias += shift

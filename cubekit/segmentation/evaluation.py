@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from cubekit.segmentation import metrics, splits
 from cubekit.segmentation.baselines import Guess, mask_only, otsu_on_chip, previous_outline
 from cubekit.segmentation.card import accepts
 from cubekit.segmentation.pairs import Header, Pair, header_of, observed_pixels, read_chip, read_header, read_mask
+from cubekit.segmentation.priors import outline_on_chip, prior_of
 from cubekit.segmentation.splits import Sample, Split
+from cubekit.segmentation.training_data import chain_of
 
 if TYPE_CHECKING:
     from cubekit.segmentation.card import ModelCard
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 Predict = Callable[[Pair, npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """From a pair and its chip (y, x) to the probability of water in each pixel, 0 to 1."""
 
-BASELINES = ("mask_only", "previous_outline", "otsu")
-"""Names of the baselines, as in the JSON."""
+BASELINES = ("mask_only", "previous_outline", "outline", "otsu")
+"""Names of the baselines, as in the JSON: ``outline`` is that of the catalogue, whatever the training part has."""
+
+PRIORS = ("masks", "outline")
+"""What a network may be told of where a lake was."""
 
 SPLITS = ("none", "random", "date", "lake", "track")
 """Names of the splits."""
@@ -179,9 +183,11 @@ def evaluate(
         images = _predicted(pairs, fold.test, predict)
         for (index, chip, probability), outline, last in zip(images, outlines, before, strict=True):
             truth, observed = masks[index], observed_pixels(chip)
-            spacing = header_of(pairs[index].chip).spacing
-            otsu = Guess(otsu_on_chip(chip, observed, outline.water), outline.basis)
-            for name, guess in zip(BASELINES, (outline, last, otsu), strict=True):
+            header = header_of(pairs[index].chip)
+            spacing, drawn = header.spacing, _catalogued(samples[index], header)
+            around = drawn if outline.water is None else outline
+            otsu = Guess(otsu_on_chip(chip, observed, around.water), around.basis)
+            for name, guess in zip(BASELINES, (outline, last, drawn, otsu), strict=True):
                 water = np.zeros_like(truth) if guess.water is None else guess.water
                 rows[name].append(_row(truth, water, observed, spacing))
                 bases[name][guess.basis] += 1
@@ -196,7 +202,7 @@ def evaluate(
     return Evaluation(tested, rows, bases, reliability, folds, found)
 
 
-def model_predict(path: str | Path, pairs: Sequence[Pair]) -> tuple[Predict, ModelCard]:
+def model_predict(path: str | Path, pairs: Sequence[Pair], *, prior: str = "masks") -> tuple[Predict, ModelCard]:
     """Load a model for `evaluate`, and refuse chips that were plainly made otherwise than those it was trained on.
 
     Parameters
@@ -205,9 +211,14 @@ def model_predict(path: str | Path, pairs: Sequence[Pair]) -> tuple[Predict, Mod
         A file that `save_model` wrote, or the name of a shipped model.
     pairs
         From `load_pairs`.
+    prior
+        What a network is told of where a lake was: ``masks``, the mean of the masks it was trained on, and of lakes
+        that it was not trained on the outline of the catalogue; ``outline``, that outline always, as `segment` does.
 
     Raises
     ------
+    ConfigError
+        When `prior` is neither.
     MissingExtra
         When the extra ``unet`` is not installed.
     ModelError
@@ -215,14 +226,16 @@ def model_predict(path: str | Path, pairs: Sequence[Pair]) -> tuple[Predict, Mod
     """
     from cubekit.segmentation.inference import predict
     from cubekit.segmentation.model import load_model, read_card, read_priors
-    from cubekit.segmentation.priors import prior_of
     from cubekit.segmentation.shipped import find
 
+    if prior not in PRIORS:
+        msg = f"prior {prior!r} isn't known; allowed are {', '.join(PRIORS)}"
+        raise ConfigError(msg)
     path = find(path)
     card = read_card(path)
     check_chips(card, pairs)
     network = load_model(path)
-    priors = read_priors(path)
+    known = read_priors(path) if prior == "masks" else {}
     import torch  # not before: load_model names the extra when it is missing
 
     network = network.to(memory_format=torch.channels_last)
@@ -230,7 +243,7 @@ def model_predict(path: str | Path, pairs: Sequence[Pair]) -> tuple[Predict, Mod
     def probability(pair: Pair, chip: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         image = chip[None]
         if "prior" in card.channels:
-            image = np.stack([chip, prior_of(pair.sample, header_of(pair.chip), priors)])
+            image = np.stack([chip, prior_of(pair.sample, header_of(pair.chip), known)])
         # The padding of a chip is left out: the network sees what `segment` shows it of the same window.
         window = _extent(chip)
         answer = np.zeros(chip.shape, np.float32)
@@ -254,7 +267,8 @@ def check_chips(card: ModelCard, pairs: Sequence[Pair]) -> None:
     card
         The model's.
     pairs
-        From `load_pairs`. A chip by `write_chips` tells the whole chain that made it; of others the spacing is known.
+        From `load_pairs`. A chip by `write_chips` tells the whole chain that made it, and so does the name of a
+        published one; of others the spacing is known.
 
     Raises
     ------
@@ -265,7 +279,7 @@ def check_chips(card: ModelCard, pairs: Sequence[Pair]) -> None:
         header = read_header(pair.chip)
         if not isinstance(header, Header):
             continue  # refused with its reason when its pixels are read
-        told = {"spacing": header.spacing} if header.preprocessing is None else json.loads(header.preprocessing)
+        told = chain_of(pair, header) or {"spacing": header.spacing}
         differing = [
             f"{key} {card.preprocessing.get(key)!r} (chip: {value!r})"
             for key, value in sorted(told.items())
@@ -277,6 +291,12 @@ def check_chips(card: ModelCard, pairs: Sequence[Pair]) -> None:
                 "chips made as the model's card says, or a model trained on such chips"
             )
             raise ModelError(msg)
+
+
+def _catalogued(sample: Sample, header: Header) -> Guess:
+    """The outline that the catalogue has of a lake."""
+    water = outline_on_chip(sample.lake, header) > 0
+    return Guess(water, "catalogue") if water.any() else Guess(None, "nothing")
 
 
 class _Masks(Sequence[npt.NDArray[np.bool_]]):

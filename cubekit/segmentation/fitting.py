@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cubekit.errors import ConfigError, ModelError, NoObservations
 from cubekit.files import replacing
 from cubekit.segmentation import _checkpoint
-from cubekit.segmentation._loader import Batch, Loader, Samples
+from cubekit.segmentation._loader import Batch, Loader, Redrawn, Samples
 from cubekit.segmentation.augmentation import Labelled, augment
 from cubekit.segmentation.losses import composite_loss
 
@@ -218,12 +218,14 @@ class _Loop:
             )
 
         self.network.train()
+        told = self.samples
+        samples = told.in_epoch(options.seed, epoch) if isinstance(told, Redrawn) else told
         # Summed where the network is: asking after each step would make a GPU wait.
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         counts = torch.zeros(3, dtype=torch.int64, device=self.device)
         # Equal steps: a last one of a few samples would have its own batch statistics.
         parts = np.array_split(order, self.steps)
-        for step, (images, masks, observed) in enumerate(self.loader.batches(self.samples, parts, changed), 1):
+        for step, (images, masks, observed) in enumerate(self.loader.batches(samples, parts, changed), 1):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
                 logits = self.network(images)
             loss = composite_loss(logits, masks, observed, self.recipe.loss)
@@ -254,6 +256,9 @@ class _Loop:
             counts.append(self._confusion(logits, masks, observed))
         each = torch.cat(counts).cpu().numpy()
         scores = {"loss": loss_sum / len(samples), "iou": _iou(each.sum(0))}
+        if not np.isfinite(scores["loss"]):
+            msg = f"the loss of the validation samples is {scores['loss']}; lower lr or max_lr, now {self.lr:g}"
+            raise ModelError(msg)
         if np.isnan(scores["iou"]):
             msg = "no pixel of the validation samples that counts is water, so there is no IoU; give others"
             raise NoObservations(msg)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cubekit.segmentation.baselines import mean_masks
+from cubekit.segmentation.baselines import mean_masks, same_place
 from cubekit.segmentation.splits import Sample
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Prior = npt.NDArray[np.uint8]
 """(y, x): 255 where the lake always was, 0 where it never was or where nothing is known."""
+
+OUTLINES = 0.25
+"""How often a training is told the outline of the catalogue instead of masks: all that is known of a new lake."""
 
 
 def prior_keys(sample: Sample) -> tuple[str, str]:
@@ -80,6 +83,41 @@ def training_priors(
         outline_on_chip(samples[index].lake, headers[index]) if mean.water is None else _bytes(mean.water)
         for index, mean in zip(wanted, means, strict=True)
     ]
+
+
+class PriorDraws:
+    """Where the lakes of a training were, told anew in every epoch by some of the other masks.
+
+    The mean of all other masks is lower where the sample's own mask has water, since this one is left out: a network
+    learns to turn that around. Means of as many of them as chance has it hide it, and teach how far a few may be wrong.
+
+    Parameters
+    ----------
+    samples, masks, headers
+        Of the training, in the same order; masks bool (y, x), kept in memory as bits.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], masks: Sequence[npt.NDArray[np.bool_]], headers: Sequence[Header]
+    ) -> None:
+        self._others = same_place(samples)
+        self._bits = [np.packbits(mask, axis=-1) for mask in masks]
+        self._shapes = [mask.shape for mask in masks]
+        self._outlines = [outline_on_chip(sample.lake, header) for sample, header in zip(samples, headers, strict=True)]
+
+    def draw(self, index: int, random: np.random.Generator) -> Prior:
+        """Where the lake of a sample was.
+
+        The outline of the catalogue in `OUTLINES` of all cases, and where there is no other mask; else the mean of
+        1 to all of the other masks of its lake, grid and, where there are such, direction.
+        """
+        others, outline = self._others[index], self._outlines[index]
+        by_outline = random.random() < OUTLINES
+        if not others or (by_outline and outline.any()):
+            return outline
+        chosen = random.choice(others, int(random.integers(1, len(others) + 1)), replace=False)
+        bits = np.stack([self._bits[other] for other in chosen])
+        return _bytes(np.unpackbits(bits, axis=-1, count=self._shapes[index][-1]).mean(axis=0))
 
 
 def prior_of(sample: Sample, header: Header, known: Mapping[str, Prior]) -> Prior:

@@ -15,8 +15,8 @@ from cubekit.errors import ConfigError, ModelError
 from cubekit.segmentation import splits
 from cubekit.segmentation.augmentation import Labelled
 from cubekit.segmentation.card import FINGERPRINT_KEYS
-from cubekit.segmentation.pairs import Pair, header_of, observed_pixels, read_chip, read_mask
-from cubekit.segmentation.priors import Prior, known_priors, training_priors
+from cubekit.segmentation.pairs import Header, Pair, header_of, observed_pixels, read_chip, read_mask
+from cubekit.segmentation.priors import Prior, PriorDraws, known_priors, training_priors
 from cubekit.segmentation.splits import Sample, Split
 from cubekit.sources.names import ProductFile, parse
 
@@ -34,10 +34,22 @@ class PairSamples(Sequence[Labelled]):
     priors
         Where the lake of each was, uint8 (y, x), as `training_priors` gives them: the image's second channel. Without
         them the image is the chip.
+    draws
+        Tells it otherwise in every epoch; without it `priors` stay.
     """
 
-    def __init__(self, pairs: Sequence[Pair], priors: Sequence[Prior] | None = None) -> None:
-        self._pairs, self._priors = pairs, priors
+    def __init__(
+        self, pairs: Sequence[Pair], priors: Sequence[Prior] | None = None, draws: PriorDraws | None = None
+    ) -> None:
+        self._pairs, self._priors, self._draws = pairs, priors, draws
+
+    def in_epoch(self, seed: int, epoch: int) -> PairSamples:
+        """As they are told in an epoch of a training: the same for the same seed."""
+        if self._draws is None:
+            return self
+        draw = self._draws.draw
+        told = [draw(index, np.random.default_rng((seed, epoch, index, 1))) for index in range(len(self))]
+        return PairSamples(self._pairs, told)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -83,9 +95,11 @@ def training_parts(pairs: Sequence[Pair], split: Split, *, prior: bool) -> Parts
     headers = [header_of(pair.chip) for pair in used]
     # What chooses the epoch must not tell where its own lakes are.
     told = training_priors(samples, masks, range(len(learned)), range(len(used)), headers)
+    count = len(learned)
+    draws = PriorDraws(samples[:count], masks[:count], headers[:count])
     return Parts(
-        PairSamples(learned, told[: len(learned)]),
-        PairSamples(choosing, told[len(learned) :]),
+        PairSamples(learned, told[:count], draws),
+        PairSamples(choosing, told[count:]),
         known_priors(samples, masks),
     )
 
@@ -159,20 +173,8 @@ def fingerprint_of(pairs: Sequence[Pair]) -> dict[str, Any]:
     """
     found: dict[str, Pair] = {}
     for pair in pairs:
-        header = header_of(pair.chip)
-        name = parse(pair.chip.name)
-        if header.preprocessing is not None:
-            chain = _chain(header.preprocessing, pair)
-        elif isinstance(name, ProductFile) and name.family == "hyp3":
-            chain = {
-                "equalize": "published",
-                "polarisation": name.layer,
-                "source": name.family,
-                "spacing": round(header.spacing),
-                "speckle_filter": name.speckle_filter,
-                "window": "aoi",
-            }
-        else:
+        chain = chain_of(pair, header_of(pair.chip))
+        if chain is None:
             msg = (
                 f"{pair.chip} doesn't say how it was made, and its name is not that of a HyP3 product; make chips with "
                 "to_chips() and write_chips()"
@@ -185,6 +187,29 @@ def fingerprint_of(pairs: Sequence[Pair]) -> dict[str, Any]:
         raise ModelError(msg)
     chain = json.loads(next(iter(found), "{}"))
     return {str(key): value for key, value in chain.items()}
+
+
+def chain_of(pair: Pair, header: Header) -> dict[str, Any] | None:
+    """How one chip was made: as it says itself, as its name does when it is a published one, or None.
+
+    Raises
+    ------
+    ModelError
+        When it says so incompletely.
+    """
+    if header.preprocessing is not None:
+        return _chain(header.preprocessing, pair)
+    name = parse(pair.chip.name)
+    if not isinstance(name, ProductFile) or name.family != "hyp3":
+        return None
+    return {
+        "equalize": "published",
+        "polarisation": name.layer,
+        "source": name.family,
+        "spacing": round(header.spacing),
+        "speckle_filter": name.speckle_filter,
+        "window": "aoi",
+    }
 
 
 def training_split(
