@@ -39,7 +39,7 @@ class Stage(NamedTuple):
 
 STAGES = {
     # HyP3 products that are filtered already, and those that `cubekit order` asks for.
-    "hyp3-20m": Stage({"hyp3": 480, "hyp3_unfiltered": 200}, "imagenet", 7, 1e-3),
+    "hyp3-20m": Stage({"hyp3": 480, "hyp3_unfiltered": 200}, "imagenet", 5, 1e-3),
     "opera-30m": Stage({"opera": 400}, "hyp3-20m", 5, 5e-4),
 }
 DATES = 8
