@@ -5,6 +5,8 @@ A message says what was given, what is allowed and how to repair it. The command
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class CubekitError(Exception):
     """Base of every error that cubekit raises on purpose."""
@@ -20,6 +22,10 @@ class LakeError(CubekitError):
 
 class SourceError(CubekitError):
     """An archive has nothing usable, or a product can't be read or understood."""
+
+
+class NothingFound(SourceError):
+    """An archive answers, and has no scene of what was asked for."""
 
 
 class GridMismatch(CubekitError):
@@ -43,4 +49,16 @@ class MissingExtra(CubekitError):
 
 
 class SceneWarning(UserWarning):
-    """Files of an archive were left out; the message lists them with their reasons."""
+    """Files of an archive were left out; the message lists them with their reasons.
+
+    Parameters
+    ----------
+    message
+        For people; may list a few only.
+    left_out
+        All reasons, by the names of what was left out.
+    """
+
+    def __init__(self, message: str, left_out: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.left_out = dict(left_out or {})

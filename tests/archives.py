@@ -97,7 +97,8 @@ def at_asf(data: Earthdata, granules: list[Granule], home: Path, monkeypatch: py
     cmr = Cmr(granules)
     _earthdata._shared.cache_clear()
     monkeypatch.setattr(_http, "WAIT", 0.01)
-    monkeypatch.setattr(_http, "TIMEOUT", (5.0, 2.0))
+    for limit in ("TIMEOUT", "SEARCH_TIMEOUT"):
+        monkeypatch.setattr(_http, limit, (5.0, 2.0))
     with internet({CMR: cmr, **data.hosts}, home / "tls") as there:
         for name, value in {**there.environment, _earthdata.TOKEN: data.token}.items():
             monkeypatch.setenv(name, value)

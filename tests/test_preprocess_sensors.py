@@ -365,6 +365,18 @@ def test_opening_scenes_asks_for_no_raster(tsho_rolpa: Lake, tmp_path: Path, no_
         }
 
 
+@pytest.mark.parametrize(("answer", "times"), [(Answer(404, b""), 1), (Answer(503, b""), 4)])
+def test_a_raster_that_fails_is_read_again(answer: Answer, times: int, tsho_rolpa: Lake, tmp_path: Path) -> None:
+    """As those of Sentinel-1: a bad moment of the archive costs no scene."""
+    listed = [sentinel2(tmp_path, tsho_rolpa, "20190915T045701", baseline="03.00")]
+    with found(tsho_rolpa, listed, tmp_path) as (items, server):
+        expected = open_scenes(tsho_rolpa, items).load()
+    with found(tsho_rolpa, listed, tmp_path) as (items, server):
+        server.fail(answer, times=times, when=lambda request: request.path.endswith("_nir.tif"))
+        xr.testing.assert_identical(open_scenes(tsho_rolpa, items).load(), expected)
+    assert server.failed == times
+
+
 def _cells(quality: list[int], green: float, nir: float, **coords: Any) -> xr.Dataset:
     codes = np.array(quality, "uint16")[None, None]
     numbers = {"green": np.full(codes.shape, green, "float32"), "nir": np.full(codes.shape, nir, "float32")}

@@ -77,11 +77,20 @@ def test_nothing_is_expected_of_the_future() -> None:
 
 def test_an_archive_that_begins_later_expects_later() -> None:
     """Nothing of OPERA before 2016-04-14; the same as of others from 2017 on."""
-    every, opera = rows(), rows(source="opera?platforms=sentinel-1a,sentinel-1b")
+    every, opera = rows(), rows(source="opera?polarisations=vv")
     assert opera == rows(source="opera")
     assert {year for _, year in opera} == set(range(2016, 2026))
     assert opera[121, 2016] == counted(121, 2016) - len(days(REAL[121], date(2016, 1, 1), date(2016, 4, 13)))
     assert all(opera[key] == every[key] for key in opera if key[1] > 2016)
+
+
+def test_only_what_is_asked_for_is_expected() -> None:
+    """A search of one track, or of one platform, has not missed the others."""
+    opera = rows(source="opera")
+    assert rows(source="opera?tracks=12") == {key: count for key, count in opera.items() if key[0] == 12}
+    assert rows(source="opera?direction=descending") == {key: one for key, one in opera.items() if key[0] == 121}
+    alone = rows(source="opera?platforms=sentinel-1a")
+    assert {alone[121, 2019], opera[121, 2019]} == {len(days(REAL[121], date(2019, 1, 1), date(2019, 12, 31))), 61}
 
 
 def test_a_period_that_ends_before_it_starts_is_refused() -> None:
@@ -162,6 +171,7 @@ def test_optical_scenes_are_passes_of_their_own_track(items: list[pystac.Item]) 
     last = found[-1]
     assert (last.track, last.direction, last.expected, last.found, last.usable) == ("S2-R019", "", None, 2, 2)
     assert list(dict.fromkeys(row.track for row in found)) == [12, 85, 121, "S2-R019"]
+    assert [row.track for row in coverage(LAKE, optical, "2021-01-01", "2021-12-31")] == ["S2-R019"]
 
 
 def test_a_search_tells_its_sources_fault(tmp_path) -> None:

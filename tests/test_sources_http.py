@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -111,6 +114,39 @@ def test_what_does_not_pass_ends(name: str) -> None:
     assert "planted" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_a_connection_that_ends_in_its_handshake_is_tried_again(files: Files, tmp_path: Path) -> None:
+    """Which is no word on a certificate."""
+    closed = []
+    with socket.create_server(("127.0.0.1", 0)) as door, ThreadPoolExecutor(1) as pool:
+        door.settimeout(5)
+
+        def slam() -> None:
+            for _ in range(_http.ATTEMPTS):
+                visitor = door.accept()[0]
+                visitor.recv(1)
+                visitor.shutdown(socket.SHUT_RDWR)
+                visitor.close()
+                closed.append(visitor)
+
+        done = pool.submit(slam)
+        url = f"https://127.0.0.1:{door.getsockname()[1]}/{NAME}?token=planted"
+        with pytest.raises(SourceError, match=r"failed 5 times, last: (the|no) connection to 127\.0\.0\.1") as caught:
+            _http.download(url, tmp_path / NAME, session=requests.Session())
+        done.result()
+    assert len(closed) == _http.ATTEMPTS
+    assert "planted" not in str(caught.value)
+
+
+def test_a_certificate_that_nobody_vouches_for_ends(earthdata: Earthdata, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once."""
+    session = requests.Session()
+    session.trust_env = False
+    session.proxies = {"https": os.environ["HTTPS_PROXY"]}
+    with pytest.raises(SourceError, match=r"certificate of datapool\.asf\.alaska\.edu/.* is not trusted"):
+        _http.retrying(lambda: session.get(earthdata.url(NAME), timeout=5), what="the file")
+    assert not earthdata.log
 
 
 @pytest.mark.parametrize(

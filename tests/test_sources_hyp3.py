@@ -32,9 +32,9 @@ from orders import (
     passes,
     posted,
 )
-from servers import WEB_PAGE, Answer, cut
+from servers import WEB_PAGE, Answer, Request, cut
 from servers.files import truncated
-from servers.hyp3 import STORE, Hyp3, granule_name, grd_granule, zipped
+from servers.hyp3 import LOGIN, STORE, Hyp3, granule_name, grd_granule, zipped
 from shapely.geometry import box
 
 from cubekit.errors import ConfigError, MissingExtra, SceneWarning, SourceError
@@ -389,11 +389,54 @@ def test_a_token_that_is_not_accepted(world: World, monkeypatch: pytest.MonkeyPa
         error = error.__cause__ or error.__context__
 
 
+def by_password(world: World, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    monkeypatch.delenv("EARTHDATA_TOKEN")
+    file = world.folder.with_name("netrc")
+    file.write_text(f"machine {LOGIN} login somebody password {password}\n")
+    monkeypatch.setenv("NETRC", str(file))
+
+
+def at_login(request: Request) -> bool:
+    return request.host == LOGIN
+
+
+@pytest.mark.parametrize("fault", [WEB_PAGE, Answer(429, b"", {"Retry-After": "0"}), Answer(hang=0.6)])
+def test_a_password_logs_in_through_bad_moments(world: World, monkeypatch: pytest.MonkeyPatch, fault: Answer) -> None:
+    """The client itself would take them for a refusal, or wait for ever."""
+    by_password(world, monkeypatch, world.hyp3.password)
+    monkeypatch.setattr(_http, "TIMEOUT", (2.0, 0.3))
+    world.hyp3.fail(fault, when=at_login)
+    world.plan()
+    assert len(world.submit().ordered) == 3
+    assert len(world.hyp3.asked(at_login)) == 2
+
+
+def test_a_password_that_is_not_accepted_ends_the_following(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sent once: who tries for days is locked out."""
+    world.plan()
+    world.submit()
+    by_password(world, monkeypatch, "planted-password")
+    with pytest.raises(hyp3.Refusal, match=r"does not accept the login found in \.netrc; look at ") as caught:
+        next(hyp3.follow(world.folder, hyp3.connect, interval=0.01))
+    assert "planted" not in str(caught.value)
+    assert len(world.hyp3.asked(at_login)) == 1
+
+
+def test_an_account_that_lacks_something_is_told_what(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earthdata says so in an address, with status 200."""
+    by_password(world, monkeypatch, world.hyp3.password)
+    asked = "https://cumulus.asf.alaska.edu/login?error=access_denied&error_msg=Please+update+your+profile"
+    world.hyp3.fail(Answer(302, b"", {"Location": asked}), when=at_login)
+    with pytest.raises(hyp3.Refusal, match=r"found in \.netrc: Please update your profile; look at"):
+        hyp3.connect()
+
+
 def test_without_a_login_nothing_is_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says how to give one."""
     monkeypatch.delenv("EARTHDATA_TOKEN")
-    with pytest.raises(SourceError, match=r"none is found; set EARTHDATA_TOKEN, or write .* into \.netrc"):
-        hyp3.connect()
+    world.plan()
+    with pytest.raises(ConfigError, match=r"none is found; set EARTHDATA_TOKEN, or write .* into \.netrc"):
+        next(hyp3.follow(world.folder, hyp3.connect, interval=0.01))
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

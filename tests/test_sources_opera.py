@@ -126,6 +126,13 @@ def test_asks_for_what_is_wanted(asf: Asf) -> None:
     assert asked == pytest.approx(lake("gokyo").aoi.bounds)
 
 
+def test_one_direction_is_asked_for(asf: Asf) -> None:
+    """The catalogue is, so that no page is spent on the other."""
+    items = find(uri="opera?direction=descending")
+    assert [one.id for one in items] == [one.id for one in from_folder(asf.folder) if "_T121-" in one.id]
+    assert [one["attribute[]"] for one in asf.cmr.searches] == ["string,ASCENDING_DESCENDING,DESCENDING"]
+
+
 def test_the_tracks_of_a_study_are_asked_for_alone(asf: Asf) -> None:
     """Of this archive; what others give is sorted out, and a track that isn't there is said."""
     items = find_scenes(lake("gokyo"), "opera", *PERIOD, tracks=[12])
@@ -157,7 +164,8 @@ def test_open_periods(asf: Asf) -> None:
         ("tracks=twelve", "are not understood"),
         ("tracks", "are not understood"),
         ("tracks=12&tracks=85", "given twice"),
-        ("direction=up", "has no parameter direction; allowed are tracks, platforms, polarisations"),
+        ("heading=up", "has no parameter heading; allowed are tracks, platforms, direction, polarisations"),
+        ("direction=up", r"direction \['up'\] are not allowed; give some of ascending, descending"),
         ("platforms=sentinel-2a", "are not allowed; give some of sentinel-1a"),
         ("polarisations=hh", "are not allowed; give some of vv, vh"),
         ("polarisations=", "are not allowed"),
@@ -200,7 +208,8 @@ BAD_DAYS: Mapping[str, Answer | Callable[[Answer], Answer]] = {
 def test_bad_days_of_the_catalogue(asf: Asf, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They pass, and nothing is missing."""
     if name == "silence":
-        monkeypatch.setattr(_http, "TIMEOUT", (5.0, 0.3))
+        for limit in ("TIMEOUT", "SEARCH_TIMEOUT"):
+            monkeypatch.setattr(_http, limit, (5.0, 0.3))
     asf.cmr.fail(BAD_DAYS[name])
     assert [one.id for one in find()] == [one.id for one in from_folder(asf.folder)]
     assert len(asf.cmr.log) == 2
@@ -227,7 +236,7 @@ def test_nothing_there(asf: Asf) -> None:
     """It says how much was looked at, and what to change."""
     with pytest.raises(SourceError, match=r"no scene of gokyo between 2001-07-01 .* of 0 granules .* another period"):
         find(period=(date(2001, 7, 1), date(2001, 7, 2)))
-    with pytest.raises(SourceError, match="of 3 granules 3 are of another period, track or platform"):
+    with pytest.raises(SourceError, match="of 3 granules 3 are of another period, track, platform or direction"):
         find(uri="opera?platforms=sentinel-1b")
 
 
@@ -317,6 +326,22 @@ def test_a_bad_granule_is_left_out_alone(asf: Asf, change: Callable[[Granule], N
         with pytest.warns(SceneWarning, match=f"1 granules are left out:\n  OPERA_L2_RTC-S1_T012.*: {reason}"):
             names = [one.id for one in find(uri="opera")]
         assert names == [one for one in good if "_T012-" not in one]
+
+
+def test_bad_granules_without_names_are_counted_each(asf: Asf) -> None:
+    """On pages of their own: else the client takes the rest for incomplete."""
+
+    def nameless(granule: Granule) -> None:
+        granule["umm"].pop("GranuleUR")
+        granule["meta"].pop("native-id")
+        no_outline(granule)
+
+    good = list(asf.cmr.granules)
+    asf.cmr.granules = [*good, *without(good[:1], nameless), *without(good[:1], nameless)]
+    asf.cmr.page = 1
+    with pytest.warns(SceneWarning, match=r"2 granules are left out:\n.*granule without a name, 1: its metadata"):
+        found = find()
+    assert [one.id for one in found] == [one.id for one in from_folder(asf.folder)]
 
 
 def test_a_missing_polarisation_is_no_harm(asf: Asf, tmp_path: Path) -> None:
@@ -411,6 +436,21 @@ def test_bad_days_of_the_archive(asf: Asf, name: str, expected: xr.Dataset, tmp_
     assert asf.data.failed == 1  # it did happen
     assert (report.added, report.refused) == (1, {})
     xr.testing.assert_identical(stored(cube.open_cube(tmp_path / "gokyo")), expected)
+
+
+def test_a_damaged_header_does_not_tell_the_signature(
+    asf: Asf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """GDAL names the file by path and query, without its host; the message goes into reports."""
+    asf.data.fail(
+        lambda answer: replace(answer, body=answer.body[:8] + bytes(len(answer.body) - 8)),
+        times=99,
+        when=lambda request: request.host == asf.data.STORAGE,
+    )
+    with caplog.at_level(logging.DEBUG), pytest.raises(SourceError, match=r"can't be read: .*TIFF") as caught:
+        cube.build_cube(lake("gokyo"), find(uri="opera?tracks=12"), tmp_path / "root")
+    ours = [each.getMessage() for each in caplog.records if not each.name.startswith("urllib3")]
+    assert "X-Amz" not in str(caught.value) + " ".join(ours)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -131,6 +131,8 @@ def test_what_stays_is_told(archive: Path, opera_lake: Lake) -> None:
         ("{url}", ConfigError, "is not stac:URL#COLLECTION"),
         ("{url}#", ConfigError, "is not stac:URL#COLLECTION"),
         ("ftp://somewhere#rtc", ConfigError, "is not stac:URL#COLLECTION"),
+        ("http://me:planted@127.0.0.1#rtc", ConfigError, "at 127.0.0.1 holds a login or a query"),
+        ("{url}?token=planted#rtc", ConfigError, "at 127.0.0.1 holds a login or a query"),
         ("{url}#rtx", SourceError, "has no collection 'rtx'; look at http://.*/collections"),
         ("{url}/nowhere#rtc", SourceError, "it answers 404"),
         ("{url}/files/page.json#rtc", SourceError, "does not answer as a STAC API does"),
@@ -143,8 +145,9 @@ def test_addresses_that_lead_nowhere(
     """Each says what is wrong with it."""
     catalog = b'{"type": "Catalog", "id": "a", "stac_version": "1.0.0", "description": "a", "links": []}'
     server = Stac(opera_items(archive, "rtc", "code"), files={"page.json": b"[1]", "catalog.json": catalog})
-    with serving(server) as url, pytest.raises(error, match=message):
+    with serving(server) as url, pytest.raises(error, match=message) as caught:
         find_scenes(opera_lake, f"stac:{address.format(url=url)}", *PERIOD)
+    assert "planted" not in str(caught.value)
 
 
 def _affine(lake: Lake, spacing: float, shift: tuple[float, float] = (0.0, 0.0)) -> Affine:
@@ -276,6 +279,36 @@ def test_a_raster_without_projection_that_is_not_there(archive: Path, opera_lake
     with serving(server) as url, pytest.warns(SceneWarning, match="its raster .* can't be read"):
         items = find_scenes(opera_lake, f"stac:{url}#rtc", *PERIOD)
     assert len(items) == len(listed) - 1
+
+
+def test_a_header_that_fails_once_is_asked_for_again(archive: Path, opera_lake: Lake) -> None:
+    """And no address stays lost for the life of the process, as it would with GDAL alone."""
+    listed = opera_items(archive, "rtc", "none")
+    server = Stac(listed, archive)
+    server.fail(Answer(404, b""), when=lambda request: listed[0]["id"] in request.path)
+    with serving(server) as url:
+        assert len(find_scenes(opera_lake, f"stac:{url}#rtc", *PERIOD)) == len(listed)
+    with serving(server) as url:  # another address; all attempts of a search are in vain, the next search finds it
+        server.fail(Answer(404, b""), times=9, when=lambda request: listed[1]["id"] in request.path)
+        with pytest.warns(SceneWarning, match="its raster .* can't be read"):
+            find_scenes(opera_lake, f"stac:{url}#rtc", *PERIOD)
+        server.recover()
+        assert len(find_scenes(opera_lake, f"stac:{url}#rtc", *PERIOD)) == len(listed)
+
+
+@pytest.mark.parametrize(("status", "times"), [(404, 1), (403, 1), (500, 2), (503, 4)])
+def test_gdal_does_not_remember_that_a_raster_failed(
+    status: int, times: int, archive: Path, folder_cube: xr.Dataset, opera_lake: Lake, tmp_path: Path
+) -> None:
+    """An address that is not signed stays the same: the same run reads it once it is there."""
+    listed = opera_items(archive, "rtc", "code")
+    server = Stac(listed, archive)
+    with serving(server) as url:
+        items = find_scenes(opera_lake, f"stac:{url}#rtc", *PERIOD)
+        server.fail(Answer(status, b""), times=times, when=lambda request: f"{listed[0]['id']}_VH" in request.path)
+        cube = build_cube(opera_lake, items, tmp_path).load()
+    assert server.failed == times
+    xr.testing.assert_identical(cube.drop_vars("ingested"), folder_cube.drop_vars("ingested"))
 
 
 def test_looks_that_differ_are_not_told(archive: Path, opera_lake: Lake) -> None:

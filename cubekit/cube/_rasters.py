@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from itertools import count
+from typing import Any, TypeVar
 
+import numpy as np
 import pystac
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from cubekit.errors import SourceError
 
@@ -30,18 +34,27 @@ def persistently(scenes: Sequence[pystac.Item], read: Callable[[], Result]) -> R
     scenes
         What is read.
     read
-        How, from the start: GDAL remembers of an address that it failed, a new try needs a newly signed one.
+        How, from the start: a signed address may have expired.
 
     Raises
     ------
     SourceError
         When it can't be read, at once for local files.
     """
+    import rasterio
+
+    from cubekit.sources._earthdata import FORGETTING
     from cubekit.sources._http import retrying
 
     if not any(asset.href.startswith("http") for scene in scenes for asset in scene.assets.values()):
         return read()
-    return retrying(read, what=f"the reading of {scenes[0].id}", transient=(_Unreadable,))
+    attempts = count()
+
+    def attempt() -> Result:
+        with rasterio.Env(**(FORGETTING if next(attempts) else {})):
+            return read()
+
+    return retrying(attempt, what=f"the reading of {scenes[0].id}", transient=(_Unreadable,))
 
 
 @contextmanager
@@ -90,7 +103,7 @@ def _located(scene: pystac.Item) -> pystac.Item:
     import rasterio
     from rasterio.errors import RasterioError
 
-    from cubekit.sources._addresses import place
+    from cubekit.sources._addresses import place, without_queries
     from cubekit.sources._items import grid
 
     if not scene.assets or {"proj:code", "proj:transform"} <= scene.properties.keys():
@@ -102,7 +115,7 @@ def _located(scene: pystac.Item) -> pystac.Item:
                 epsg, transform = dataset.crs.to_epsg() if dataset.crs else None, dataset.transform
                 shape = dataset.shape
         except (RasterioError, OSError) as error:
-            reason = str(error).splitlines()[0].replace(asset.href, place(asset.href))
+            reason = without_queries(str(error).splitlines()[0].replace(asset.href, place(asset.href)))
             msg = f"{name} of {scene.id} can't be read: {reason}"
             raise unreadable(msg) from None
         if epsg is None or not transform.is_rectilinear or transform.a != -transform.e:
@@ -114,3 +127,78 @@ def _located(scene: pystac.Item) -> pystac.Item:
         raise SourceError(msg)
     scene.properties.update(grids[0])
     return scene
+
+
+def copied(
+    scene: pystac.Item, assets: Sequence[str], lattice: GeoBox, dtype: np.dtype[Any], fill: Any
+) -> NDArray[Any] | None:
+    """Copy the lattice's window of files whose pixels are the lattice's.
+
+    Parameters
+    ----------
+    scene
+        A scene that is `reachable`.
+    assets
+        What to read of it.
+    lattice
+        North up, with square pixels.
+    dtype
+        Of the result.
+    fill
+        Where a file has no data, or does not reach.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        (asset, y, x); None where a file has several bands or other pixels than the lattice: it has to be resampled.
+
+    Raises
+    ------
+    rasterio.errors.RasterioError, OSError
+        When a file can't be read.
+    """
+    import rasterio
+    from rasterio.windows import Window
+
+    values = np.full((len(assets), *lattice.shape.yx), fill, dtype)
+    for made, name in zip(values, assets, strict=True):
+        with rasterio.open(scene.assets[name].href) as dataset:
+            corner = _corner(dataset, lattice)
+            if corner is None:
+                return None
+            starts = [max(-first, 0) for first in corner]
+            stops = [
+                min(size - first, wanted)
+                for size, first, wanted in zip(dataset.shape, corner, lattice.shape.yx, strict=True)
+            ]
+            if any(stop <= start for start, stop in zip(starts, stops, strict=True)):
+                continue
+            spans = [(first + a, first + b) for first, a, b in zip(corner, starts, stops, strict=True)]
+            window = Window.from_slices(*spans)
+            part = made[starts[0] : stops[0], starts[1] : stops[1]]
+            if _masks_itself(dataset, fill):
+                part[...] = dataset.read(1, window=window, out_dtype=dtype)
+            else:
+                part[...] = dataset.read(1, window=window, out_dtype=dtype, masked=True).filled(fill)
+    return values
+
+
+def _corner(dataset: Any, lattice: GeoBox) -> tuple[int, int] | None:
+    """Row and column, in a file, of the lattice's first pixel; None where their pixels differ."""
+    here, there = lattice.transform, dataset.transform
+    same = dataset.count == 1 and dataset.crs and lattice.crs and dataset.crs.to_epsg() == lattice.crs.epsg
+    if not same or (there.a, there.b, there.d, there.e) != (here.a, here.b, here.d, here.e):
+        return None
+    row, column = (here.f - there.f) / here.e, (here.c - there.c) / here.a
+    return (int(row), int(column)) if row.is_integer() and column.is_integer() else None
+
+
+def _masks_itself(dataset: Any, fill: Any) -> bool:
+    """Whether pixels without data hold what they are to be filled with already, if there are any."""
+    from rasterio.enums import MaskFlags
+
+    (flags,) = dataset.mask_flag_enums
+    declared = dataset.nodata
+    if flags == [MaskFlags.nodata] and declared is not None:
+        return bool(declared == fill or (np.isnan(declared) and np.isnan(fill)))
+    return bool(flags == [MaskFlags.all_valid])

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from cubekit.cube._rasters import persistently
 from cubekit.cube._values import block_means, finer
 from cubekit.cube.access import TrackIndex
 from cubekit.cube.read import _stack
@@ -193,6 +194,10 @@ def _read_pass(scenes: Sequence[pystac.Item], lattice: GeoBox, sensor: str) -> L
 
 
 def _read_scene(scene: pystac.Item, lattice: GeoBox, product: Product) -> Layers:
+    return persistently([scene], lambda: _read_once(scene, lattice, product))
+
+
+def _read_once(scene: pystac.Item, lattice: GeoBox, product: Product) -> Layers:
     import rasterio
 
     from cubekit.sources import _earthdata

@@ -12,7 +12,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from cubekit.cube._rasters import persistently, reachable, unreadable
+from cubekit.cube._rasters import copied, persistently, reachable, unreadable
 from cubekit.cube._values import block_means, finer, mask_nodata
 from cubekit.cube.schema import BOTH, CLEAR, LAYOVER, NO_DATA, NO_MAP, POLARISATIONS, SHADOW
 from cubekit.errors import GridMismatch, SourceError
@@ -255,16 +255,23 @@ def _decode_opera(codes: Array, name: str) -> Array:
 def _stack(
     scene: pystac.Item, assets: Sequence[str], lattice: GeoBox, resampling: str, dtype: np.dtype[Any], fill: Any
 ) -> Array:
-    """Read assets of one scene onto the lattice: the only call of stackstac.
+    """Read assets of one scene onto the lattice, copied where its pixels are the lattice's: the only call of stackstac.
 
-    It needs to be told everything: it reads only proj:epsg, takes the extent from the bounding box in degrees unless
-    it is given, places pixels by their corners, and gives float64 filled with 0.
+    It takes several times as long as the reading itself, which only resampling is worth. It needs to be told
+    everything: it reads only proj:epsg, takes the extent from the bounding box in degrees unless it is given, places
+    pixels by their corners, and gives float64 filled with 0.
     """
     import stackstac
     from dask.base import compute
     from rasterio.enums import Resampling
     from rasterio.errors import RasterioError
 
+    try:
+        if (values := copied(scene, assets, lattice, dtype, fill)) is not None:
+            return values
+    except (RasterioError, OSError) as error:
+        msg = f"{scene.id} can't be read: {without_queries(str(error).splitlines()[0])}"
+        raise unreadable(msg) from None if "?" in str(error) else error
     # As a dict, with proj:epsg: stackstac reads nothing else, and pystac rewrites it.
     item = scene.to_dict(include_self_link=False, transform_hrefs=False)
     item["properties"]["proj:epsg"] = int(_code(scene).removeprefix("EPSG:"))

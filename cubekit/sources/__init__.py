@@ -21,7 +21,7 @@ SCHEMES = (
     "simulated:PATH[?seed=N&growth=METRES&looks=N&revisit=DAYS&product=NAME&dem=FILE&outburst=DAY]",
     "stac:URL#COLLECTION",
     "hyp3:FOLDER",
-    "opera[?tracks=N,N&platforms=NAME,NAME&polarisations=vv,vh]",
+    "opera[?tracks=N,N&platforms=NAME,NAME&direction=NAME&polarisations=vv,vh]",
 )
 """What `find_scenes` takes."""
 

@@ -42,11 +42,14 @@ def without_queries(text: str) -> str:
     --------
     >>> without_queries("Error opening 'https://example.org/a.tif?sig=secret': 404")
     "Error opening 'https://example.org/a.tif': 404"
+    >>> without_queries("in a.tif?when=10:30:00Z&sig=secret: TIFFReadTile failed")
+    'in a.tif: TIFFReadTile failed'
     >>> without_queries("in a.tif?X-Date=1&X-Sig=secret: TIFFReadTile failed; is it a=b?")
     'in a.tif: TIFFReadTile failed; is it a=b?'
     """
-    # GDAL names a file with its query and without its host, so a scheme can't be waited for.
-    return re.sub(r"(?<=[\w/.])\?[^\s'\":=]+=[^\s'\":]*", "", text)
+    # GDAL names a file with its query and without its host, so a scheme can't be waited for. A colon that ends a query
+    # has a space behind it; others are of times in it.
+    return re.sub(r"(?<=[\w/.])\?[^\s'\":=]+=(?:[^\s'\":]|:(?!\s|$))*", "", text)
 
 
 class _Discreet(logging.Filter):
@@ -59,6 +62,6 @@ _DISCREET = _Discreet()
 
 
 def keep_gdal_discreet() -> None:
-    """Let rasterio log GDAL's warnings without queries: of what it tries again, GDAL tells the whole address."""
-    for name in ("rasterio._env", "rasterio._err", "rasterio._io"):
+    """Let rasterio and stackstac log without queries: of what it tries again, GDAL tells the whole address."""
+    for name in (*(f"rasterio.{part}" for part in ("_base", "_env", "_err", "_io", "_warp")), "stackstac.timer"):
         logging.getLogger(name).addFilter(_DISCREET)  # once, however often it is asked for

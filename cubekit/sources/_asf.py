@@ -34,10 +34,11 @@ class _Session(asf_search.ASFSession):  # type: ignore[misc]  # the client has n
         # The client takes a session for its default one when headers, cookies and login are the same.
         self.headers["User-Agent"] += f"; cubekit/{__version__}"
         self.left_out: dict[str, str] = {}
+        self._unread = 0
         _http.watch(self)
 
     def request(self, *arguments: Any, **options: Any) -> requests.Response:
-        options["timeout"] = _http.TIMEOUT
+        options["timeout"] = _http.SEARCH_TIMEOUT
         return self._readable(super().request(*arguments, **options))
 
     def _readable(self, response: requests.Response) -> requests.Response:
@@ -48,13 +49,14 @@ class _Session(asf_search.ASFSession):  # type: ignore[misc]  # the client has n
         if not isinstance(answer, dict) or not {"items", "hits"} <= answer.keys():
             raise _http.unusable(response, "answers without granules and their count")
         kept = []
-        for number, item in enumerate(answer["items"]):
+        for item in answer["items"]:
             readable = self._checked(item)
             if isinstance(readable, str):
-                self.left_out[_name(item, number)] = readable
+                self._unread += 1
+                self.left_out[_name(item, self._unread)] = readable
             else:
                 kept.append(readable)
-        return _replaced(response, {**answer, "items": kept, "hits": answer["hits"] - len(self.left_out)})
+        return _replaced(response, {**answer, "items": kept, "hits": answer["hits"] - self._unread})
 
     def _checked(self, item: dict[str, Any]) -> dict[str, Any] | str:
         """A granule that the client can read, mended if need be, or why it can't."""
@@ -74,7 +76,7 @@ def _name(item: Any, number: int) -> str:
     try:
         return str(item["umm"].get("GranuleUR") or item["meta"]["native-id"])
     except _UNPARSED:
-        return f"granule {number} of an answer"
+        return f"granule without a name, {number}"
 
 
 def _mended(item: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,10 @@ TOKEN = "EARTHDATA_TOKEN"
 LOGIN_HOST = "urs.earthdata.nasa.gov"
 """The machine in `.netrc` that holds user and password."""
 
+FORGETTING = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
+"""Option of GDAL for what is tried again: else it remembers, as long as the process lives, that an address failed, and
+doesn't ask it."""
+
 _REDIRECTS = 10
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 

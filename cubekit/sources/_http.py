@@ -41,6 +41,9 @@ LONGEST_WAIT = 300.0
 TIMEOUT = (15.0, 60.0)
 """To connect, and between two bytes of an answer, seconds."""
 
+SEARCH_TIMEOUT = (15.0, 180.0)
+"""The same for NASA's catalogue, which may take 170 seconds to answer what a polygon holds."""
+
 PARALLEL = 4
 """Files that are downloaded at a time."""
 
@@ -172,6 +175,8 @@ def _understood(error: Exception) -> _Refusal:
         return refusal(response)
     request = getattr(error, "request", None)
     where = place(str(request.url)) if request is not None and request.url else "the service"
+    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return _Refusal(f"the connection to {where} broke off", passing=True)
     for kind, text, passing in (
         (requests.exceptions.SSLError, "the certificate of {} is not trusted", False),
         (requests.exceptions.ConnectTimeout, "no connection to {} in time", True),

@@ -130,7 +130,7 @@ def follow(
     Raises
     ------
     ConfigError
-        When the folder holds no order.
+        When the folder holds no order, or there is no login.
     Refusal
         When the service does not accept the login any more. When it just can't be had, the next look is waited for.
     """

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -145,16 +145,17 @@ def connect(api: str = DEFAULT_API) -> Service:
     Raises
     ------
     ConfigError
-        When the address is another one, which a login isn't sent to.
+        When the address is another one, which a login isn't sent to, or there is no login.
     MissingExtra
         When hyp3_sdk is not installed.
+    Refusal
+        When Earthdata does not accept the login.
     SourceError
-        When there is no login, or Earthdata does not accept it.
+        When Earthdata can't be had after several attempts.
     """
     check_address(api)
     try:
         from hyp3_sdk import HyP3
-        from hyp3_sdk.exceptions import AuthenticationError
     except ModuleNotFoundError as error:
         msg = f"{error.name} is not installed; install it with: pip install 'cubekit[hyp3]'"
         raise MissingExtra(msg) from None
@@ -164,18 +165,36 @@ def connect(api: str = DEFAULT_API) -> Service:
             "HyP3 asks for an Earthdata login, and none is found; set EARTHDATA_TOKEN, or write user and password for "
             "urs.earthdata.nasa.gov into .netrc"
         )
-        raise SourceError(msg)
-    token = os.environ[_earthdata.TOKEN].strip() if login == _earthdata.TOKEN else None
-    try:
-        client = _http.retrying(lambda: HyP3(api_url=api, token=token), what="the login to Earthdata")
-    except AuthenticationError:
-        msg = f"Earthdata does not accept the login found in {login}; renew it, and look at your account there"
-        raise SourceError(msg) from None
+        raise ConfigError(msg)
+    token = os.environ[_earthdata.TOKEN].strip() if login == _earthdata.TOKEN else ""
+    client = HyP3(api_url=api, token=token)
+    if login != _earthdata.TOKEN:
+        session = _http.retrying(_logged_in, what="the login to Earthdata")
+        session.headers["User-Agent"] = client.session.headers["User-Agent"]
+        client.session = session
     for scheme in ("https://", "http://"):
         client.session.mount(scheme, _Patient())
     _http.watch(client.session)
     client.session.hooks["response"].append(_refuse)
     return Service(client)
+
+
+def _logged_in() -> requests.Session:
+    """A session logged in by `.netrc`, as the client makes it; but that would wait for ever, and takes 502 for a no."""
+    from hyp3_sdk.util import AUTH_URL
+
+    session = requests.Session()
+    answer = session.get(AUTH_URL, timeout=_http.TIMEOUT)
+    refused = parse_qs(urlsplit(answer.url).query).get("error_msg", [])
+    if answer.status_code in {401, 403} or refused:
+        raise _not_accepted(refused)
+    if answer.status_code >= 400:
+        raise _http.refusal(answer)
+    return session
+
+
+def _not_accepted(reasons: Sequence[str]) -> Refusal:
+    return Refusal(401, ": ".join(["Earthdata does not accept the login found in .netrc", *reasons[:1]]))
 
 
 def check_address(api: str) -> None:

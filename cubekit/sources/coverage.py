@@ -17,7 +17,7 @@ from shapely.geometry import shape
 from cubekit.errors import SourceError
 from cubekit.lakes import Lake
 from cubekit.passes import group
-from cubekit.sources import _geometry, find_scenes, parse_period
+from cubekit.sources import _geometry, find_scenes, opera, parse_period
 from cubekit.sources._items import CALIBRATED
 
 MIN_COVERED = 0.9
@@ -190,14 +190,14 @@ def coverage(
         First and last day, both inclusive, UTC. By default from Sentinel-1's first to today.
     source
         Where the items are from, as given to `find_scenes`: of ``opera``, which begins on 2016-04-14, nothing is
-        expected before.
+        expected before, and only of what it is asked for.
     today
         Nothing is expected from tomorrow on; by default the day it is, UTC.
 
     Returns
     -------
     list of Coverage
-        By track and year. Years without any pass are left out.
+        By track and year. Years without any pass are left out. Where all items are optical, no radar pass is expected.
 
     Raises
     ------
@@ -222,14 +222,20 @@ def coverage(
     121 descending 2023 30 0
     """
     first, last = parse_period(start, end)
-    first = max(first or _LAUNCH, _LAUNCH, _BEGINS.get(re.split(r"\W", source, maxsplit=1)[0], _LAUNCH))
+    items = list(items)
+    scheme, asked = _asked(source)
+    first = max(first or _LAUNCH, _LAUNCH, _BEGINS.get(scheme, _LAUNCH))
     last = min(last or date.max, today or datetime.now(UTC).date())
-    views = _geometry.views(lake)
+    tracks, platforms = asked.get("tracks", ()), asked.get("platforms", ())
+    optical = bool(items) and all("cubekit:sensor" in item.properties for item in items)
+    views = [] if optical else [view for view in _geometry.views(lake) if not tracks or view.track in tracks]
+    views = [view for view in views if view.direction == asked.get("direction", view.direction)]
     directions: dict[int | str, str] = {view.track: view.direction for view in views}
     expected: Counter[tuple[int | str, int]] = Counter(
         (view.track, one.starts[0].year)
         for view in views
         for one in _geometry.passes(view, first, last, cycles=1, draws=_on_time)
+        if not platforms or one.platform in platforms
     )
     found: Counter[tuple[int | str, int]] = Counter()
     usable: Counter[tuple[int | str, int]] = Counter()
@@ -307,6 +313,12 @@ def unusable(lake: Lake, one: Overflight) -> str | None:
     if covered < MIN_COVERED:
         return f"its footprint covers less than {MIN_COVERED:.0%} of the lake"
     return None
+
+
+def _asked(source: str) -> tuple[str, opera.Parameters]:
+    """The scheme of a source, and what it says of the search when it is ``opera``."""
+    scheme, _, query = source.partition("?")
+    return (scheme, opera.parameters(query)) if scheme == "opera" else (re.split(r"\W", source, maxsplit=1)[0], {})
 
 
 def _time(item: pystac.Item) -> datetime:

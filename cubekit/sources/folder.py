@@ -14,7 +14,7 @@ import pystac
 from pyproj import Transformer
 from shapely.geometry import box
 
-from cubekit.errors import SceneWarning, SourceError
+from cubekit.errors import NothingFound, SceneWarning, SourceError
 from cubekit.lakes import Lake
 from cubekit.sources import Period
 from cubekit.sources._headers import Header, read_header
@@ -62,7 +62,9 @@ def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
     Raises
     ------
     SourceError
-        When the folder does not exist, or holds no usable scene of this lake in this period.
+        When the folder does not exist.
+    NothingFound
+        When it holds no usable scene of this lake in this period.
 
     Warns
     -----
@@ -88,14 +90,15 @@ def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
         else:
             items.append(made)
     if found.left_out:
-        warnings.warn(_listing(folder, found.left_out), SceneWarning, stacklevel=4)
+        named = {str(file.relative_to(folder)): reason for file, reason in found.left_out.items()}
+        warnings.warn(SceneWarning(_listing(folder, found.left_out), named), stacklevel=4)
     items = of_period(items, period)
     if not items:
         why = (
             f"below {folder}: of {len(files)} GeoTIFFs {found.outside} lie outside this period, {found.elsewhere} "
             f"elsewhere, {len(found.left_out)} can't be used; give another folder or period"
         )
-        raise SourceError(nothing_found(lake.id, period, why))
+        raise NothingFound(nothing_found(lake.id, period, why))
     return pystac.ItemCollection(items)
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 import pystac
 
-from cubekit.errors import ConfigError, SceneWarning, SourceError
+from cubekit.errors import ConfigError, NothingFound, SceneWarning
 from cubekit.lakes import Lake
 from cubekit.sources import Period
 from cubekit.sources import folder as folder_source
@@ -212,7 +212,7 @@ def find(lake: Lake, period: Period, path: str | Path) -> pystac.ItemCollection:
         items = [item for item in found if item.id in whole]
     if not items:
         why = f"has come to {home}; look with: cubekit order status {home}"
-        raise SourceError(nothing_found(lake.id, period, why))
+        raise NothingFound(nothing_found(lake.id, period, why))
     return pystac.ItemCollection(items)
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import pystac
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from cubekit.errors import ConfigError, SceneWarning, SourceError
+from cubekit.errors import ConfigError, NothingFound, SceneWarning, SourceError
 from cubekit.lakes import Lake
 from cubekit.passes import PLATFORMS, REPEAT_ORBITS
 from cubekit.sources import Period
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 SIZE = "file:size"
 """Field of an asset: its bytes, where the archive tells."""
 
+Direction = Literal["ascending", "descending"]
+
 _BANDS = ("vv", "vh")
+_DIRECTIONS = ("ascending", "descending")
 _SHOWN = 20
 
 
@@ -47,7 +50,9 @@ def find(
     *,
     tracks: Sequence[int] = (),
     platforms: Sequence[str] = (),
+    direction: Direction | None = None,
     polarisations: Sequence[str] = _BANDS,
+    processed_since: datetime | None = None,
 ) -> pystac.ItemCollection:
     """Find the OPERA RTC-S1 granules of a lake in ASF's archive.
 
@@ -61,8 +66,13 @@ def find(
         Relative orbits; all by default.
     platforms
         Of `cubekit.passes.PLATFORMS`; all by default.
+    direction
+        ``ascending`` or ``descending``; both by default.
     polarisations
         Which assets the items get, of ``vv`` and ``vh``.
+    processed_since
+        Only granules that the archive has got or changed since then; a pass may have others, older ones. All by
+        default.
 
     Returns
     -------
@@ -74,9 +84,11 @@ def find(
     Raises
     ------
     ConfigError
-        When a track, platform or polarisation isn't known.
+        When a track, platform, direction or polarisation isn't known.
     SourceError
-        When the archive can't be had, refuses the search, or has no scene of this lake in this period.
+        When the archive can't be had or refuses the search.
+    NothingFound
+        When it has no scene of this lake in this period.
 
     Warns
     -----
@@ -88,23 +100,24 @@ def find(
     Asks for metadata only, no login needed. The archive starts on 2016-04-14. Granules of Sentinel-1C from before
     2025-05-20 are not calibrated, and left out.
     """
-    _check(tracks, platforms, polarisations)
+    directions = () if direction is None else (direction,)
+    _check(tracks, platforms, directions, polarisations)
     found = _Found()
     for track in tracks or (None,):
-        granules, unread = _search(lake, period, track)
+        granules, unread = _search(lake, period, track, direction, processed_since)
         found.left_out |= unread
         found.granules += len(granules) + len(unread)
         for product in granules.values():
             _sort(product, period, tracks, platforms or PLATFORMS, polarisations, found)
     if found.left_out:
-        warnings.warn(_listing(found.left_out), SceneWarning, stacklevel=4)
+        warnings.warn(SceneWarning(_listing(found.left_out), found.left_out), stacklevel=4)
     items = of_period(found.items.values(), period)
     if not items:
         why = (
             f"in the archive of OPERA RTC-S1: of {found.granules} granules {found.outside} are of another period, "
-            f"track or platform, {len(found.left_out)} can't be used; give another period"
+            f"track, platform or direction, {len(found.left_out)} can't be used; give another period"
         )
-        raise SourceError(nothing_found(lake.id, period, why))
+        raise NothingFound(nothing_found(lake.id, period, why))
     return pystac.ItemCollection(items)
 
 
@@ -172,7 +185,7 @@ def download(items: Iterable[pystac.Item], folder: str | Path) -> pystac.ItemCol
         msg = f"none of {len(left_out)} granules could be downloaded: {name}: {reason}"
         raise SourceError(msg)
     if left_out:
-        warnings.warn(_listing(left_out), SceneWarning, stacklevel=2)
+        warnings.warn(SceneWarning(_listing(left_out), left_out), stacklevel=2)
     return pystac.ItemCollection(kept)
 
 
@@ -181,6 +194,7 @@ class Parameters(TypedDict, total=False):
 
     tracks: tuple[int, ...]
     platforms: tuple[str, ...]
+    direction: Direction
     polarisations: tuple[str, ...]
 
 
@@ -209,21 +223,29 @@ def parameters(query: str) -> Parameters:
         what = f"has no parameter {', '.join(sorted(unknown))}" if unknown else "has a parameter that is given twice"
         msg = f"the source opera {what}; allowed are {allowed}, each once"
         raise ConfigError(msg)
-    texts = {name: tuple(value.split(",")) for name, value in pairs if name != "tracks"}
-    return cast("Parameters", tracks | texts)
+    texts = {name: tuple(value.split(",")) for name, value in pairs if name in {"platforms", "polarisations"}}
+    return cast("Parameters", tracks | texts | {name: value for name, value in pairs if name == "direction"})
 
 
-def _check(tracks: Sequence[int], platforms: Sequence[str], polarisations: Sequence[str]) -> None:
+def _check(
+    tracks: Sequence[int], platforms: Sequence[str], directions: Sequence[str], polarisations: Sequence[str]
+) -> None:
     if wrong := [track for track in tracks if not 1 <= track <= REPEAT_ORBITS]:
         msg = f"tracks {wrong} don't exist; relative orbits are 1 to {REPEAT_ORBITS}"
         raise ConfigError(msg)
-    for name, given, allowed in (("platforms", platforms, PLATFORMS), ("polarisations", polarisations, _BANDS)):
+    for name, given, allowed in (
+        ("platforms", platforms, PLATFORMS),
+        ("direction", directions, _DIRECTIONS),
+        ("polarisations", polarisations, _BANDS),
+    ):
         if set(given) - set(allowed) or (name == "polarisations" and not given):
             msg = f"{name} {list(given)} are not allowed; give some of {', '.join(allowed)}"
             raise ConfigError(msg)
 
 
-def _search(lake: Lake, period: Period, track: int | None) -> tuple[dict[str, ASFProduct], dict[str, str]]:
+def _search(
+    lake: Lake, period: Period, track: int | None, direction: Direction | None, processed_since: datetime | None
+) -> tuple[dict[str, ASFProduct], dict[str, str]]:
     from cubekit.sources import _asf
 
     first, last = period
@@ -239,6 +261,10 @@ def _search(lake: Lake, period: Period, track: int | None) -> tuple[dict[str, AS
         options["end"] = datetime.combine(last, time.max, UTC) + LONGEST_PASS
     if track is not None:
         options["relativeOrbit"] = track
+    if direction is not None:
+        options["flightDirection"] = direction.upper()
+    if processed_since is not None:
+        options["processingDate"] = f"{processed_since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     what = f"the search for OPERA granules of {lake.id}" + (f" on track {track}" if track else "")
     return _asf.search(options, what=what)
 

@@ -14,7 +14,7 @@ import pystac
 from shapely.errors import ShapelyError
 from shapely.geometry import shape
 
-from cubekit.errors import ConfigError, MissingExtra, SceneWarning, SourceError
+from cubekit.errors import ConfigError, MissingExtra, NothingFound, SceneWarning, SourceError
 from cubekit.lakes import Lake
 from cubekit.sources import Period
 from cubekit.sources._addresses import place, without_queries
@@ -68,7 +68,7 @@ def find(lake: Lake, period: Period, address: str) -> pystac.ItemCollection:
     Raises
     ------
     ConfigError
-        When the address is not ``URL#COLLECTION``.
+        When the address is not ``URL#COLLECTION``, or the URL holds a login or a query: those may be secrets.
     MissingExtra
         When the API is the Planetary Computer's, and the package that signs its addresses is absent.
     SourceError
@@ -92,6 +92,12 @@ def find(lake: Lake, period: Period, address: str) -> pystac.ItemCollection:
             "stac:https://planetarycomputer.microsoft.com/api/stac/v1#sentinel-1-rtc"
         )
         raise ConfigError(msg)
+    if urlsplit(url).username or urlsplit(url).password or urlsplit(url).query:
+        msg = (
+            f"the address of the STAC API at {place(url)} holds a login or a query, which may be a secret and would be "
+            "kept with what is made of it; give it without"
+        )
+        raise ConfigError(msg)
     planetary = urlsplit(url).hostname in PLANETARY_HOSTS
     if planetary:
         _planetary_computer()
@@ -107,7 +113,7 @@ def find(lake: Lake, period: Period, address: str) -> pystac.ItemCollection:
             made.properties[SIGNING] = "planetary"
         items.append(made)
     if left_out:
-        warnings.warn(_listing(url, collection, left_out), SceneWarning, stacklevel=4)
+        warnings.warn(SceneWarning(_listing(url, collection, left_out), left_out), stacklevel=4)
     items = _of_period(items, period)
     if not items:
         reasons = f", for example because {next(iter(left_out.values()))}" if left_out else ""
@@ -115,7 +121,7 @@ def find(lake: Lake, period: Period, address: str) -> pystac.ItemCollection:
             f"in collection {collection!r} of {url}: of {len(raws)} items there {len(left_out)} can't be used{reasons}"
             "; give another collection or period"
         )
-        raise SourceError(nothing_found(lake.id, period, why))
+        raise NothingFound(nothing_found(lake.id, period, why))
     if len({item.properties.get("cubekit:looks") for item in items}) > 1:
         for item in items:  # a cube has one number of looks: none is told, and it is measured
             item.properties.pop("cubekit:looks", None)
@@ -270,21 +276,26 @@ def _read_header(raw: Raw, key: str, *, planetary: bool) -> Header | str:
 
     from cubekit.sources import _earthdata
 
-    address = href(raw, key)
-    try:
-        readable = _sign(address) if planetary else _earthdata.direct(address)
-        with rasterio.Env(**_earthdata.gdal_options([readable])), rasterio.open(readable) as dataset:
-            return Header(
-                epsg=dataset.crs.to_epsg() if dataset.crs else None,
-                transform=tuple(dataset.transform)[:6],
-                shape=dataset.shape,
-                dtype=dataset.dtypes[0],
-                nodata=nodata_of(raw, key),  # the file's own GDAL takes care of
-                tags=dataset.tags(),
-            )
-    except (RasterioError, OSError, SourceError) as error:
-        reason = without_queries((str(error).splitlines() or [type(error).__name__])[0])
-        return f"it tells no projection, and its raster {place(address)} can't be read: {reason}"
+    address, reason = href(raw, key), ""
+    for once_more in ({}, _earthdata.FORGETTING):
+        try:
+            readable = _sign(address) if planetary else _earthdata.direct(address)
+            options = _earthdata.gdal_options([readable]) | once_more
+            with rasterio.Env(**options), rasterio.open(readable) as dataset:
+                return Header(
+                    epsg=dataset.crs.to_epsg() if dataset.crs else None,
+                    transform=tuple(dataset.transform)[:6],
+                    shape=dataset.shape,
+                    dtype=dataset.dtypes[0],
+                    nodata=nodata_of(raw, key),  # the file's own GDAL takes care of
+                    tags=dataset.tags(),
+                )
+        except SourceError as error:
+            reason = str(error)
+            break
+        except (RasterioError, OSError) as error:
+            reason = without_queries((str(error).splitlines() or [type(error).__name__])[0])
+    return f"it tells no projection, and its raster {place(address)} can't be read: {reason}"
 
 
 def _of_period(items: Iterable[pystac.Item], period: Period) -> list[pystac.Item]:

@@ -94,6 +94,8 @@ def _matches(granule: Granule, name: str, value: str) -> bool:
         extent = umm["TemporalExtent"]["RangeDateTime"]
         ends, begins = _time(extent["EndingDateTime"]), _time(extent["BeginningDateTime"])
         return (not start or ends >= _time(start)) and (not stop or begins <= _time(stop))
+    if name == "updated_since":
+        return _time(granule["meta"]["revision-date"]) >= _time(value)
     if name in {"bounding_box", "polygon"}:
         numbers = [float(one) for one in value.split(",")]
         corners = list(zip(numbers[::2], numbers[1::2], strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -28,6 +29,8 @@ Job = dict[str, Any]
 API = "hyp3-api.asf.alaska.edu"
 STORE = "d3gm2hf49xd6jj.cloudfront.net"
 """Where products lie: not a host of NASA, so no login may come here."""
+LOGIN, CUMULUS = "urs.earthdata.nasa.gov", "cumulus.asf.alaska.edu"
+"""Who knows passwords, and who gives the cookie for them that the service takes in place of a token."""
 
 _GRANULE = re.compile(r"S1[ABCD]_IW_(GRDH|SLC_)_1S[SD][VH]_\w{50}")
 _PARAMETERS: dict[str, tuple[Any, ...]] = {
@@ -44,7 +47,7 @@ _PARAMETERS: dict[str, tuple[Any, ...]] = {
 
 
 class Hyp3(Service):
-    """The service of one user, on both of its hosts.
+    """The service of one user, on both of its hosts, and the login to it by user and password on two others.
 
     Parameters
     ----------
@@ -74,6 +77,7 @@ class Hyp3(Service):
         super().__init__()
         self.product, self.credits, self.page, self.lag, self.instant = product, credits, page, lag, instant
         self.token, self.signature = f"token.{secrets.token_hex(12)}", secrets.token_hex(12)
+        self.password, self.code, self.cookie = (secrets.token_hex(8) for _ in range(3))
         self.jobs: dict[str, Job] = {}
         self.files: dict[str, bytes] = {}
         self.unknown: set[str] = set()
@@ -85,11 +89,12 @@ class Hyp3(Service):
     @property
     def hosts(self) -> dict[str, Service]:
         """For `internet`."""
-        return {API: self, STORE: self}
+        return dict.fromkeys((API, STORE, LOGIN, CUMULUS), self)
 
     def answer(self, request: Request) -> Answer:
+        answers = {STORE: self._store, LOGIN: self._log_in, CUMULUS: self._give_cookie}
         with self._state:
-            return (self._store if request.host == STORE else self._api)(request)
+            return answers.get(request.host, self._api)(request)
 
     # What the service does on its own, in time.
 
@@ -138,12 +143,25 @@ class Hyp3(Service):
 
     # The interface.
 
+    def _log_in(self, request: Request) -> Answer:
+        word = base64.b64encode(f"somebody:{self.password}".encode()).decode()
+        if request.headers.get("Authorization") != f"Basic {word}":
+            return Answer(401, b"<html>Log in</html>", {"Content-Type": "text/html"})
+        return Answer(302, b"", {"Location": f"{request.query['redirect_uri']}?code={self.code}"})
+
+    def _give_cookie(self, request: Request) -> Answer:
+        if request.query.get("code") != self.code:
+            return Answer(200, b"<html>", {"Content-Type": "text/html"})  # with error_msg: why not
+        cookie = f"asf-urs={self.cookie}; Domain=.asf.alaska.edu; Path=/; Secure"
+        return Answer(200, b"<html>", {"Content-Type": "text/html", "Set-Cookie": cookie})
+
     def _api(self, request: Request) -> Answer:
         if request.method == "GET" and request.path == "/costs":
             table = [{"parameter_value": value, "cost": cost} for value, cost in self.COSTS]
             rtc = {"job_type": "RTC_GAMMA", "cost_parameter": "resolution", "cost_table": table}
             return _json([{"job_type": "AUTORIFT", "cost": 25.0}, rtc])
-        if request.headers.get("Authorization") != f"Bearer {self.token}":
+        by_cookie = f"asf-urs={self.cookie}" in (request.headers.get("Cookie") or "")
+        if not by_cookie and request.headers.get("Authorization") != f"Bearer {self.token}":
             return _problem(401, "Provided apikey is not valid")
         if request.path == "/user":
             names = sorted({job["name"] for job in self.jobs.values() if "name" in job})
