@@ -5,7 +5,8 @@ own, lopsided and different from year to year, a growth, one to three tracks tha
 under ice whose areas are nonsense. After three to nine years a tenth of it drains in a day, or, in another course of
 the same lake, it grows by 15 % in a month.
 
-Run: python analyses/alert_curve.py [OUT] [LAKES]; OUT is the folder of the figure and the table, LAKES 200 by default.
+Run: python analyses/alert_curve.py [OUT] [LAKES] [SEED]; OUT is the folder of the figure and the table, LAKES 200 and
+SEED 0 by default.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ def curve(lakes: int = 200, *, noises=NOISES, revisits=REVISITS, outliers: float
                     "noise_percent": 100 * noise,
                     "outliers_percent": 100 * outliers,
                     "lakes": lakes,
+                    "seed": seed,
                     "drops_in_two_passes": drawn["drop"].mean(),
                     "growths_in_two_passes": drawn["growth"].mean(),
                     "false_per_lake_decade": drawn["false"].sum() / drawn["decades"].sum(),
@@ -154,17 +156,21 @@ def draw(table: pd.DataFrame):
     return figure
 
 
-def main(out: Path, lakes: int) -> None:
+def main(out: Path, lakes: int, seed: int) -> None:
     """Print the curve and a line with wild passes, write both and the figure."""
     out.mkdir(parents=True, exist_ok=True)
-    table = curve(lakes)
+    table = curve(lakes, seed=seed)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-    wild = curve(lakes, noises=(0.02,), outliers=0.03)
+    wild = curve(lakes, noises=(0.02,), outliers=0.03, seed=seed)
     print(wild.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     pd.concat([table, wild]).to_csv(out / "alert_curve.csv", index=False)
     draw(table).savefig(out / "alert_curve.png", dpi=150)
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    main(Path(arguments[0] if arguments else "out/alerts"), int(arguments[1]) if len(arguments) > 1 else 200)
+    given = sys.argv[1:]
+    main(
+        Path(given[0] if given else "out/alerts"),
+        int(given[1]) if len(given) > 1 else 200,
+        int(given[2]) if len(given) > 2 else 0,
+    )

@@ -1,9 +1,10 @@
 """Figure 6, and better: the areas of four real lakes over a decade, and of a simulated one beside its truth.
 
-Runs the study of the four lakes with the network-free segmenter, and that of a simulated decade of Tsho Rolpa; finds
-the state of every pass, fuses the tracks, and draws per lake what is known: passes by track and state, the medians and
-maxima of the seasons with their trends, the fused series. Beside them the shores of the seasons' maxima on the track
-that sees most, and a calendar of what was observed. With --film also an animation of that track.
+Runs the study of the four lakes with the shipped network, and that of a simulated decade of Tsho Rolpa with the
+network-free segmenter; finds the state of every pass, fuses the tracks, and draws per lake what is known: passes by
+track and state, the medians and maxima of the seasons with their trends, the fused series. Beside them the shores of
+the seasons' maxima on the track that sees most, and a calendar of what was observed. With --film also an animation of
+that track.
 
 Run: python analyses/figure6_decadal.py [SCENES] [OUT] [--film]; SCENES defaults to $CUBEKIT_NPSAR/rtc, or where
 CONTRIBUTING.md says that the scenes lie.
@@ -42,7 +43,7 @@ def real_study(scenes: Path, out: Path) -> cubekit.Study:
             "study": {"name": "figure 6, four lakes", "out": out / "real"},
             "lake": [{"id": name} for name in LAKES],
             "source": {"uri": f"folder:{scenes}"},
-            "model": {"path": "otsu"},
+            "model": {"path": "hyp3-20m"},
         }
     )
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -92,11 +94,20 @@ class LakeOptions(Section):
 
     id: str | None = Field(None, description="A lake of the catalogue (`cubekit lakes`), or one lake of the file.")
     geojson: Path | None = Field(None, description="A GeoJSON file of lakes; all of them unless id picks one.")
+    front: float | None = Field(
+        None,
+        ge=0,
+        lt=360,
+        description="Where a glacier front meets this lake, degrees clockwise from north as seen from its middle.",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> LakeOptions:
         if self.id is None and self.geojson is None:
             msg = 'give id = "tsho_rolpa" or geojson = "my_lakes.geojson"'
+            raise ValueError(msg)
+        if self.front is not None and self.id is None:
+            msg = f"front = {self.front:g} is of one lake, and all of {self.geojson} are asked for; give its id, too"
             raise ValueError(msg)
         return self
 
@@ -176,7 +187,9 @@ class ModelOptions(Section):
         description='"auto": the U-Net that comes with cubekit for such images; a .safetensors model; or "otsu".',
         min_length=1,
     )
-    engine: Literal["auto", "torch"] = Field("auto", description="What runs a network.")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description='What runs a network: "torch", "openvino", or "auto".'
+    )
 
     @field_validator("path", mode="before")
     @classmethod
@@ -187,24 +200,54 @@ class ModelOptions(Section):
 class SeasonOptions(Section):
     """Which days of a year make its summer."""
 
-    start: str = Field("07-01", description="First day, month-day.")
-    end: str = Field("09-30", description="Last day, month-day, inclusive.")
+    start: str = Field("07-01", description='First day, month-day; or "auto": the days of open water, as observed.')
+    end: str = Field("09-30", description='Last day, month-day, inclusive; "auto" with start.')
     min_observed: float = Field(
         0.9,
         ge=0,
         le=1,
         description="Passes count that saw this share of the most that their track ever sees of the lake zone.",
     )
+    looks: int = Field(
+        4, ge=1, description="Passes whose expected maximum is the fair maximum; seasons with fewer have none."
+    )
+
+    @property
+    def days(self) -> tuple[str, str] | Literal["auto"]:
+        """First and last day, or ``auto``."""
+        return "auto" if self.start == "auto" else (self.start, self.end)
 
     @field_validator("start", "end")
     @classmethod
     def _month_day(cls, value: str) -> str:
+        if value == "auto":
+            return value
         try:
             date.fromisoformat(f"2001-{value}")
         except ValueError:
-            msg = f"{value!r} is not a day of the year; write it as 07-01"
+            msg = f'{value!r} is not a day of the year; write it as 07-01, or "auto"'
             raise ValueError(msg) from None
         return value
+
+    @model_validator(mode="after")
+    def _both(self) -> SeasonOptions:
+        if (self.start == "auto") != (self.end == "auto"):
+            msg = f'only one of start ({self.start}) and end ({self.end}) is "auto"; give "auto" or a day for both'
+            raise ValueError(msg)
+        return self
+
+
+class OutputOptions(Section):
+    """What is written beside the tables (CSV), the outlines (GeoJSON) and the figures."""
+
+    formats: tuple[Literal["parquet", "netcdf", "geopackage", "masks", "animation"], ...] = Field(
+        (),
+        description=(
+            '"parquet", "netcdf" and "geopackage", each with its extra; "masks", a COG a pass with STAC items; '
+            '"animation", a GIF.'
+        ),
+    )
+    frames: int = Field(60, ge=2, description="Most passes that an animation shows, evenly chosen.")
 
 
 class ComputeOptions(Section):
@@ -236,6 +279,52 @@ class ComputeOptions(Section):
         return value
 
 
+class ServiceOptions(Section):
+    """The service: `cubekit watch`, `infer` and `serve`. Secrets are not here: they come from the environment."""
+
+    interval_minutes: float = Field(60, gt=0, description="Between two looks into the archive, minutes.")
+    overlap_days: float = Field(5, ge=0, description="A look asks for what was processed since the last, less this.")
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
+    webhooks: tuple[str, ...] = Field((), description="Addresses that are told of alerts, https or http.")
+    webhook_secret_env: str = Field(
+        "CUBEKIT_WEBHOOK_SECRET",
+        min_length=1,
+        description="Variable with the secret that webhooks are signed with; with _FILE added, of a file that has it.",
+    )
+    cap_sender: str = Field(
+        "", description="Who sends the warnings (CAP 1.2), e.g. lakes@example.org; without it there are none."
+    )
+    cap_status: Literal["Actual", "Exercise", "Test"] = Field(
+        "Test", description='Status of the warnings: "Actual" only where somebody is responsible for them.'
+    )
+    retry_minutes: float = Field(30, gt=0, description="Before what failed is tried again; each later wait is twice.")
+    max_attempts: int = Field(
+        8, ge=1, description="After which a job or a webhook has failed, and a granule is tried once a week only."
+    )
+
+    @field_validator("webhooks")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            parts = urlsplit(one)
+            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.password:
+                msg = "a webhook is not an address like https://example.org/lakes, without user and password"
+                raise ValueError(msg)
+        if len(set(value)) < len(value):
+            msg = "a webhook is given twice; give each once"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("cap_sender")
+    @classmethod
+    def _word(cls, value: str) -> str:
+        if set(value) & set(" ,<&") or not value.isprintable():
+            msg = f"a sender has no spaces, commas, < or &, which {value!r} has; give e.g. lakes@example.org"
+            raise ValueError(msg)
+        return value
+
+
 class Study(Document):
     """A whole study.
 
@@ -258,7 +347,15 @@ class Study(Document):
     preprocess: PreprocessOptions = PreprocessOptions()
     model: ModelOptions = ModelOptions()
     season: SeasonOptions = SeasonOptions()
+    output: OutputOptions = OutputOptions()
     compute: ComputeOptions = ComputeOptions()
+    service: ServiceOptions = ServiceOptions()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that can change a number: every section but `study`, `output`, `compute`, `service`."""
+        document = self.model_dump(mode="json", exclude={"study", "output", "compute", "service"})
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _keys(section: Section) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import filecmp
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,10 +40,57 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
-        if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
-            return
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
+        _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move_all(folder: Path, target: Path, *, leave: Collection[Path] = ()) -> None:
+    """Let the files below a folder take their places below another, all in one go.
+
+    Parameters
+    ----------
+    folder
+        Of files that are written and closed, on the file system of `target`. It is gone afterwards.
+    target
+        Where they go, each to its place. A file that holds the same bytes already is left as it is.
+    leave
+        Files of `target`, relative to it, that are not among those of `folder`: they are removed.
+
+    Notes
+    -----
+    A file system can't rename many files at once. All are on disk before the first is renamed, so that what a kill can
+    leave undone takes milliseconds, and is done by the next run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> home = Path(tempfile.mkdtemp())
+    >>> (home / "new" / "series").mkdir(parents=True)
+    >>> _ = (home / "new" / "series" / "areas.csv").write_text("1.5")
+    >>> move_all(home / "new", home / "out")
+    >>> [str(path.relative_to(home)) for path in home.rglob("*.csv")], (home / "new").exists()
+    (['out/series/areas.csv'], False)
+    """
+    made = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in made:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        _sync(folder / path)
+    for path in made:
+        _replace(folder / path, target / path, synced=True)
+    for path in set(leave) - set(made):
+        (target / path).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+def _replace(new: Path, path: Path, *, synced: bool = False) -> None:
+    if path.is_file() and filecmp.cmp(new, path, shallow=False):
+        return
+    if not synced:
+        _sync(new)
+    new.replace(path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as written:
+        os.fsync(written.fileno())

@@ -1,25 +1,29 @@
-"""From a study to its results: find, build, segment, measure, draw, publish. Wires the verbs and nothing else."""
+"""From a study to its results: find, update, segment, measure, write. Wires the verbs and nothing else."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import dask
 import numpy as np
+import pystac
 import xarray as xr
 from scipy.ndimage import binary_erosion
 
-from cubekit import cube, lakes, preprocess, segmentation, series
-from cubekit.config import ComputeOptions, Study
+from cubekit import cube, lakes, preprocess, products, segmentation, series
+from cubekit.areas import measure_areas
+from cubekit.config import Study
 from cubekit.errors import ConfigError, CubeConflict, CubekitError, NoObservations, SourceError
+from cubekit.files import move_all
 from cubekit.lakes import Lake
-from cubekit.report import FAIR, STATISTICS, LakeReport, Report, write_results
+from cubekit.report import LakeReport, Report, write_results
+from cubekit.results import measure
+from cubekit.schedulers import compute_on
 from cubekit.segmentation import shipped
 from cubekit.sources import find_scenes, opera
 
@@ -31,8 +35,8 @@ BATCH = 64
 CALM_METRES = 60.0
 """How far from the outline water is taken to be open, where looks are measured."""
 
-ANSWER_SECONDS = 10
-"""How long a Dask scheduler may take to answer."""
+UNFINISHED = ".unfinished"
+"""Folder of a study's `out` that a run writes to until all of its files take their places together."""
 
 
 class Progress(Protocol):
@@ -64,35 +68,42 @@ def run(study: Study, scheduler: str | None = None, *, progress: Progress | None
     ConfigError
         When a lake isn't known, the folder can't be made, or the scheduler can't be used.
     ModelError, MissingExtra
-        When the model's file is not one, before anything is built.
+        When the model's file is not one, or a format's library is absent, before anything is built.
 
     Notes
     -----
     What ends one lake is in ``Report.failed``; the others go on, and its rows of an earlier run stay in the tables.
 
-    Writes below ``study.out``: cubes/<source>/<lake> (living), zarr/<source>/<lake>.zarr (published),
-    series/<source>/{areas,maxima,trends}.csv, outlines/<source>/<lake>.geojson, figures/<source>/<lake>_*.png,
-    study.toml and provenance.json. Killed at any moment, the next run goes on; one with nothing new, or in which every
-    lake fails, changes no file.
+    Writes below ``study.out``: cubes/<source>/<lake> (living), zarr/<source>/<lake>.zarr (published), and then, all
+    together: series/<source>/*.csv, outlines/<source>/<lake>.geojson, figures/<source>/<lake>_*.png, the formats of
+    ``study.output``, study.toml and provenance.json. Killed at any moment, the next run goes on; one with nothing new,
+    or in which every lake fails, changes no file.
     """
     chosen = study_lakes(study)
     if study.model.path not in {"auto", "otsu"}:
         segmentation.read_card(shipped.find(study.model.path))
+    products.check_formats(study.output)
     report = Report(study.study.out)
+    unfinished = report.out / UNFINISHED
     try:
         report.out.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)  # a killed run's
     except OSError as error:
         msg = f"{report.out} can't be made ({error.strerror}); give another folder as study.out"
         raise ConfigError(msg) from error
-    with _compute_on(study, scheduler):
-        for name, lake in chosen.items():
-            try:
-                report.lakes[name] = _run_lake(study, lake, progress or _silent)
-            except Exception as error:
-                # One lake that fails, for whatever reason, must not take the others' results with it.
-                logger.info("%s: %s", name, error, exc_info=not isinstance(error, CubekitError))
-                report.failed[name] = error
-    write_results(study, report)
+    try:
+        with compute_on(study, scheduler):
+            for name, lake in chosen.items():
+                try:
+                    report.lakes[name] = run_lake(study, lake, unfinished / name, progress or _silent)
+                except Exception as error:
+                    # One lake that fails, for whatever reason, must not take the others' results with it.
+                    logger.info("%s: %s", name, error, exc_info=not isinstance(error, CubekitError))
+                    report.failed[name] = error
+                    shutil.rmtree(unfinished / name, ignore_errors=True)
+        finish(study, report, unfinished)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return report
 
 
@@ -119,18 +130,100 @@ def study_lakes(study: Study) -> Mapping[str, Lake]:
     return chosen
 
 
-def _run_lake(study: Study, lake: Lake, progress: Progress) -> LakeReport:
+def run_lake(study: Study, lake: Lake, folder: Path, progress: Progress) -> LakeReport:
+    """Do all that a study asks for at one lake; nobody sees its products yet, but in the cube.
+
+    Parameters
+    ----------
+    study
+        What to do.
+    lake
+        One of `study_lakes`.
+    folder
+        Gets the lake's files, as they will lie in the study's `out`; `finish` moves them there.
+    progress
+        Told of how far it is.
+
+    Returns
+    -------
+    LakeReport
+        Its files are at the paths that they will have.
+
+    Raises
+    ------
+    CubekitError
+        Whatever ends this lake.
+    """
+    path, appended, lake = update_cube(study, lake, progress)
+    model = segment_passes(study, lake, path, progress)
+    report = measure_lake(study, lake, path, model, appended, folder, progress)
+    progress(lake.id, "publish", 0, 1)
+    cube.publish(path, report.zarr)
+    progress(lake.id, "publish", 1, 1)
+    return report
+
+
+def update_cube(study: Study, lake: Lake, progress: Progress) -> tuple[Path, cube.AppendReport, Lake]:
+    """Find a lake's scenes and put what is new into its cube.
+
+    Returns
+    -------
+    path : pathlib.Path
+        Of the living cube.
+    appended : AppendReport
+        What became of the passes.
+    lake : Lake
+        At the spacing of the cube.
+
+    Raises
+    ------
+    SourceError
+        When nothing is found, or none of it can be used.
+    """
     options, period = study.source, study.period
     progress(lake.id, "search", 0, 1)
     items = list(find_scenes(lake, options.uri, period.start, period.end, tracks=options.tracks))
     progress(lake.id, "search", 1, 1)
     if options.download:
         items = list(opera.download(items, study.study.out / "granules"))
+    path, appended, lake = append_items(study, lake, items, progress)
+    if len(appended.refused) == _count_passes(items):
+        granule, reason = next(iter(appended.refused.items()))
+        msg = (
+            f"none of {len(appended.refused)} passes in {options.uri} can be used, and the cube is as it was: "
+            f"{granule}: {reason}"
+        )
+        raise SourceError(msg)
+    return path, appended, lake
+
+
+def append_items(
+    study: Study, lake: Lake, items: Sequence[pystac.Item], progress: Progress
+) -> tuple[Path, cube.AppendReport, Lake]:
+    """Put scenes that were found into a lake's cube, as the study says.
+
+    Parameters
+    ----------
+    study, lake, progress
+        As for `run_lake`.
+    items
+        Of one source, one at least.
+
+    Returns
+    -------
+    path, appended, lake
+        As `update_cube`. What is refused is in the report.
+
+    Raises
+    ------
+    CubekitError
+        As `cube.update`.
+    """
+    options = study.source
     lake = lake.at_spacing(int(items[0].properties["cubekit:spacing"]))
     source = str(items[0].properties["cubekit:source"])
     path = study.study.out / "cubes" / source / lake.id
-    total = len({(i.properties["platform"], i.properties["sat:absolute_orbit"]) for i in items})
-    done = 0
+    total, done = _count_passes(items), 0
 
     def built(count: int) -> None:
         nonlocal done
@@ -146,37 +239,110 @@ def _run_lake(study: Study, lake: Lake, progress: Progress) -> LakeReport:
         strict_grid=options.strict_grid,
         progress=built,
     )
-    if len(appended.refused) == total:
-        granule, reason = next(iter(appended.refused.items()))
-        msg = f"none of {total} passes in {options.uri} can be used, and the cube is as it was: {granule}: {reason}"
-        raise SourceError(msg)
-    model = _segment(study, lake, path, progress)
+    return path, appended, lake
+
+
+def _count_passes(items: Sequence[pystac.Item]) -> int:
+    return len({(one.properties["platform"], one.properties["sat:absolute_orbit"]) for one in items})
+
+
+def measure_lake(
+    study: Study, lake: Lake, path: Path, model: str, appended: cube.AppendReport, folder: Path, progress: Progress
+) -> LakeReport:
+    """Measure all passes of a cube that a study asks for, and write the lake's files.
+
+    Parameters
+    ----------
+    study, lake, folder, progress
+        As for `run_lake`; the lake at the spacing of the cube.
+    path, appended
+        From `update_cube`.
+    model
+        From `segment_passes`.
+
+    Returns
+    -------
+    LakeReport
+        As for `run_lake`; nothing is at its ``zarr`` yet.
+
+    Raises
+    ------
+    NoObservations
+        When the cube has no pass that the study asks for.
+    """
     progress(lake.id, "measure", 0, 1)
-    snapshot = cube.history(path)[0].id
-    water = _of_study(cube.open_water(path, model, as_of=snapshot), study)
-    area, maxima, trends = _measure(study, lake, water)
+    snapshot, source = cube.history(path)[0].id, path.parent.name
+    origin = {"snapshot": snapshot, "config_hash": study.fingerprint}
+    passes = of_study(cube.open_cube(path, as_of=snapshot), study)
+    water = of_study(cube.open_water(path, model, as_of=snapshot), study).assign_attrs(origin)
+    front = next((one.front for one in study.lake if one.id == lake.id), None)
+    polarisation = study.preprocess.polarisation
+    area, tracks, unknown = measure_areas(passes, water, lake, polarisation=polarisation, front=front)
+    options = study.season
+    results = measure(
+        area.assign_attrs(origin), season=options.days, min_observed=options.min_observed, looks=options.looks
+    )
+    results.unknown |= unknown
     progress(lake.id, "measure", 1, 1)
-    progress(lake.id, "publish", 0, 1)
-    zarr = cube.publish(path, study.study.out / "zarr" / source / f"{lake.id}.zarr")
-    progress(lake.id, "publish", 1, 1)
-    result = LakeReport(
+    progress(lake.id, "write", 0, 1)
+    made = products.write_lake(folder, source, lake, results, passes[polarisation], water, study.output)
+    files = {name: study.study.out / place for name, place in made.items()}
+    if "masks" in study.output.formats:
+        probability = water["probability"].assign_attrs(water.attrs)
+        home, threshold = study.study.out / "masks" / source, float(water.attrs["threshold"])
+        files["masks"] = series.write_masks(probability, lake, home, area=results.area, threshold=threshold)
+    progress(lake.id, "write", 1, 1)
+    return LakeReport(
         cube=path,
-        zarr=zarr,
+        zarr=study.study.out / "zarr" / source / f"{lake.id}.zarr",
         snapshot=snapshot,
         append=appended,
         model=model,
         model_hash=water.attrs["model_hash"],
         preprocessing=water.attrs["preprocessing"],
-        area=area,
-        maxima=maxima,
-        trends=trends,
+        tracks=tracks,
+        results=results,
+        files=files,
     )
-    _draw(study, lake, result, water, source)
-    return result
 
 
-def _segment(study: Study, lake: Lake, path: Path, progress: Progress) -> str:
-    """Bring the stored probabilities of a lake up to date; gives the model's name."""
+def finish(study: Study, report: Report, folder: Path) -> None:
+    """Write the tables of the lakes that were run, and let all files take their places together.
+
+    Parameters
+    ----------
+    study
+        What was run.
+    report
+        What came out. When every lake has failed nothing is written: what is there belongs to an earlier run.
+    folder
+        Has a folder of each lake's files, as `run_lake` wrote them.
+    """
+    if not report.lakes:
+        return
+    together = folder / "all"
+    for name in report.lakes:
+        move_all(folder / name, together)
+    write_results(study, report, together)
+    places = {(name, lake.cube.parent.name): lake for name, lake in report.lakes.items()}
+    move_all(together, report.out, leave=[path for one in places for path in products.paths(*one).values()])
+
+
+def segment_passes(study: Study, lake: Lake, path: Path, progress: Progress) -> str:
+    """Bring the stored probabilities of a lake up to date.
+
+    Returns
+    -------
+    str
+        The model's name.
+
+    Raises
+    ------
+    ModelError
+        When the model was made for other images.
+    CubeConflict
+        When another process changes the cube meanwhile.
+    """
     # One snapshot from here on: another process may write meanwhile.
     passes = cube.open_cube(path, as_of=cube.history(path)[0].id)
     options = study.preprocess
@@ -242,8 +408,21 @@ def _chain(image: xr.DataArray, lake: Lake) -> str:
     return json.dumps(chain | {"aoi_and_outline": geometry}, sort_keys=True, default=float)
 
 
-def _of_study(water: xr.Dataset, study: Study) -> xr.Dataset:
-    """The passes that the study asks for: a cube may hold more from other runs."""
+def of_study(water: xr.Dataset, study: Study) -> xr.Dataset:
+    """Choose the passes that a study asks for: a cube may hold more from other runs.
+
+    Parameters
+    ----------
+    water
+        Over time: what `open_cube` or `open_water` gives.
+    study
+        Its period and tracks count.
+
+    Raises
+    ------
+    NoObservations
+        When there is none.
+    """
     keep = xr.ones_like(water["time"], dtype=bool)
     if study.period.start:
         keep &= water["time"] >= np.datetime64(study.period.start)
@@ -256,71 +435,6 @@ def _of_study(water: xr.Dataset, study: Study) -> xr.Dataset:
         msg = f"the cube of {water.attrs['lake']} has no pass in this period and on these tracks"
         raise NoObservations(msg)
     return chosen
-
-
-def _measure(
-    study: Study, lake: Lake, water: xr.Dataset
-) -> tuple[xr.Dataset, xr.Dataset | None, dict[str, xr.Dataset]]:
-    options = study.season
-    probability = water["probability"].assign_attrs(water.attrs)
-    area = series.lake_area(probability, lake, threshold=float(water.attrs["threshold"])).compute()
-    try:
-        maxima = series.summer_maxima(area, season=(options.start, options.end), min_observed=options.min_observed)
-    except NoObservations:  # no pass lies in the season: the areas are still known
-        return area, None, {}
-    return area, maxima, {statistic: series.trend(maxima[statistic]) for statistic in STATISTICS}
-
-
-def _draw(study: Study, lake: Lake, result: LakeReport, water: xr.Dataset, source: str) -> None:
-    from cubekit import plots
-
-    out = study.study.out
-    threshold = float(water.attrs["threshold"])
-    probability = water["probability"].assign_attrs(water.attrs)
-    outlines = out / "outlines" / source / f"{lake.id}.geojson"
-    series.write_outlines(probability, lake, outlines, threshold=threshold)
-    figures = out / "figures" / source
-    area = plots.plot_area(result.area, maxima=result.maxima, trends=result.trends.get(FAIR))
-    plots.save_figure(area, figures / f"{lake.id}_area.png")
-    result.files |= {"outlines": outlines, "area figure": figures / f"{lake.id}_area.png"}
-    known = np.flatnonzero(result.area["area_km2"].notnull().values)
-    if len(known):
-        time = result.area["time"].values[known[-1]]
-        image = cube.open_cube(result.cube, as_of=result.snapshot)[study.preprocess.polarisation].sel(time=time)
-        chip = plots.plot_chip(image.load(), probability.sel(time=time).load(), lake)
-        plots.save_figure(chip, figures / f"{lake.id}_latest.png")
-        result.files["latest figure"] = figures / f"{lake.id}_latest.png"
-
-
-@contextmanager
-def _compute_on(study: Study, scheduler: str | None) -> Iterator[None]:
-    """Set dask's scheduler for a run."""
-    options = study.compute
-    if scheduler is not None:
-        options = ComputeOptions.parse({**options.model_dump(), "scheduler": scheduler}, "--scheduler")
-    if options.scheduler == "threads":
-        with dask.config.set(scheduler="threads", num_workers=options.workers):
-            yield
-        return
-    from distributed import Client, LocalCluster
-
-    if options.scheduler == "processes":
-        limits = {"memory_limit": options.memory} if options.memory else {}
-        with (
-            LocalCluster(n_workers=options.workers, threads_per_worker=1, dashboard_address=None, **limits) as cluster,
-            Client(cluster),
-        ):
-            yield
-        return
-    try:
-        client = Client(options.scheduler, timeout=ANSWER_SECONDS)
-    except (OSError, TimeoutError, ValueError) as error:
-        msg = (
-            f"no Dask scheduler answers at {options.scheduler}: {error}; start one there, or give threads or processes"
-        )
-        raise ConfigError(msg) from error
-    with client:
-        yield
 
 
 def _silent(lake: str, stage: str, done: int, total: int) -> None:

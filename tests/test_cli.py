@@ -21,7 +21,7 @@ import pytest
 import xarray as xr
 from safetensors.numpy import save_file
 
-from cubekit import cli, pipeline, plots
+from cubekit import cli, pipeline, plots, schedulers
 from cubekit.config import Study
 from cubekit.cube import history, update
 from cubekit.lakes import catalogue
@@ -48,7 +48,7 @@ class Outcome:
     def errors(self) -> list[str]:
         """Lines of error, without those of warnings and progress."""
         lines = [
-            line for line in self.err.splitlines() if not re.match(r"\w+: (search|build|segment|measure|publish)", line)
+            line for line in self.err.splitlines() if not re.match(r"\w+: (search|build|segment|measure|write|publish)", line)
         ]
         kept, listing = [], False
         for line in lines:
@@ -77,7 +77,7 @@ def cubekit(capsys, monkeypatch) -> Callable[..., Outcome]:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Figures are half of a run's time, and are looked at elsewhere."""
-    for name in ("plot_area", "plot_chip", "save_figure"):
+    for name in plots.__all__:
         monkeypatch.setattr(plots, name, lambda *_, **__: None)
 
 
@@ -348,7 +348,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
 @pytest.mark.parametrize("what", ARGUMENTS)
 def test_a_wrong_argument_is_one_line(home: Path, cubekit, monkeypatch, what: str) -> None:
     """Nothing is made, and what is there is left alone."""
-    monkeypatch.setattr(pipeline, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(schedulers, "ANSWER_SECONDS", 0.3)
     (home / "bad.toml").write_text("a = = 1")
     (home / "binary.toml").write_bytes(b"\xff\xfe\x00")
     (home / "empty.toml").write_text("")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import re
 import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,15 +25,19 @@ import cubekit
 from cubekit import cube, pipeline, plots, preprocess, segmentation
 from cubekit import report as report_module
 from cubekit.config import Study
-from cubekit.errors import ConfigError, CubeConflict, ModelError, NoObservations, SourceError
+from cubekit.errors import ConfigError, CubeConflict, MissingExtra, ModelError, NoObservations, SourceError
+from cubekit.files import move_all
 from cubekit.lakes import Lake, catalogue
-from cubekit.report import MAXIMA, STATISTICS, TRENDS, Report
+from cubekit.report import Report
+from cubekit.results import STATISTICS
 from cubekit.segmentation import shipped
 from cubekit.segmentation.card import ModelCard
 from cubekit.series import read_csv
 from cubekit.sources import find_scenes
 from cubekit.sources.simulated import read_truth
+from cubekit.tables import COLUMNS, PROVENANCE, columns
 
+FIGURES = ("area", "calendar", "seasons", "fused", "shores", "latest")
 LAKE = catalogue()["tsho_rolpa"]
 OPERA_LAKE = LAKE.at_spacing(30)
 # Track 121 in two summers, track 12 in one
@@ -66,6 +73,13 @@ def table(home: Path, name: str = "areas") -> bytes:
     return (home / "out" / "series" / "opera" / f"{name}.csv").read_bytes()
 
 
+def areas_of(home: Path, *leave_out: str) -> list[list[str]]:
+    """Rows of the areas' table as they are written, without what they were made from, nor the columns to leave out."""
+    rows = list(csv.reader(table(home).decode().splitlines()))
+    kept = [place for place, name in enumerate(rows[0]) if name not in {*PROVENANCE, *leave_out}]
+    return [[row[place] for place in kept] for row in rows]
+
+
 def provenance(home: Path) -> dict[str, Any]:
     return json.loads((home / "out" / "provenance.json").read_text())
 
@@ -90,7 +104,7 @@ def home(made: tuple[Path, Report], tmp_path: Path) -> Path:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Figures are half of a run's time, and are looked at in few tests."""
-    for name in ("plot_area", "plot_chip", "save_figure"):
+    for name in plots.__all__:
         monkeypatch.setattr(plots, name, lambda *_, **__: None)
 
 
@@ -122,13 +136,12 @@ def test_what_is_written_where(made: tuple[Path, Report]) -> None:
         "cubes/opera/tsho_rolpa",
         "zarr/opera/tsho_rolpa.zarr",
         "series/opera/areas.csv",
-        "series/opera/maxima.csv",
-        "series/opera/trends.csv",
+        *(f"series/opera/{name}.csv" for name in COLUMNS),
         "outlines/opera/tsho_rolpa.geojson",
-        "figures/opera/tsho_rolpa_area.png",
-        "figures/opera/tsho_rolpa_latest.png",
+        *(f"figures/opera/tsho_rolpa_{name}.png" for name in FIGURES),
     }
     assert sorted(path.name for path in out.iterdir() if path.is_file()) == ["provenance.json", "study.toml"]
+    assert not (out / pipeline.UNFINISHED).exists()
     assert not [path for path in out.rglob("*") if path.name.endswith((".tmp", ".new", ".old"))]
     lake = report.lakes["tsho_rolpa"]
     assert lake.cube == living(home)
@@ -157,7 +170,7 @@ def test_tables_are_read_back(made: tuple[Path, Report]) -> None:
     assert areas["track"].tolist() == lake.area["track"].values.tolist()
     assert [json.dumps(names) for names in areas["granules"]] == lake.area["granules"].values.tolist()
     maxima = pd.read_csv(lake.files["maxima"])
-    assert maxima.columns.tolist() == list(MAXIMA)
+    assert maxima.columns.tolist() == columns("maxima")
     assert maxima.set_index(["track", "year"])["passes"].to_dict() == {
         (12, 2020): 0,
         (12, 2021): 2,
@@ -167,7 +180,7 @@ def test_tables_are_read_back(made: tuple[Path, Report]) -> None:
     both = maxima.set_index(["track", "year"])["maximum"]
     np.testing.assert_array_equal(both[121], lake.maxima["maximum"].sel(track=121))
     trends = pd.read_csv(lake.files["trends"])
-    assert trends.columns.tolist() == list(TRENDS)
+    assert trends.columns.tolist() == columns("trends")
     assert sorted(zip(trends["statistic"], trends["track"], strict=True)) == [
         (statistic, track) for statistic in sorted(STATISTICS) for track in (12, 121)
     ]
@@ -216,10 +229,11 @@ def test_the_summary_has_a_row_a_track(made: tuple[Path, Report]) -> None:
     _, report = made
     rows = report.table().set_index("track")
     areas = report.lakes["tsho_rolpa"].area
-    assert rows["passes"].to_dict() == rows["known"].to_dict() == {12: 2, 121: 6}
+    assert rows["passes"].to_dict() == {12: 2, 121: 6, "fused": 8}
+    assert rows["known"].to_dict() == {12: 2, 121: 6, "fused": 8}
     assert str(rows.loc[121, "latest"]) == "2021-08-02 00:11:35"
     assert rows.loc[121, "area_km2"] == float(areas["area_km2"].sel(time="2021-08-02T00:11:35"))
-    assert set(rows["verdict"]) == {"too few seasons"}
+    assert {verdict.partition(",")[0] for verdict in rows["verdict"]} == {"too few seasons"}
 
 
 def test_nothing_new_changes_no_file(home: Path, segmented: list, monkeypatch) -> None:
@@ -237,14 +251,15 @@ def test_nothing_new_changes_no_file(home: Path, segmented: list, monkeypatch) -
     assert cube.history(living(home)) == snapshots
     assert not segmented
     assert report.lakes["tsho_rolpa"].append.written == 0
-    first, second = (table(where) for where in (home.parent / "kept", home))
+    first, second = (areas_of(where) for where in (home.parent / "kept", home))
     assert first == second
 
 
 @pytest.mark.usefixtures("no_figures")
 def test_killed_while_segmenting_the_rest_is_segmented(home: Path, segmented: list, monkeypatch) -> None:
     """What was stored before stays; the next run does what is missing, and ends with the same areas."""
-    expected = [line for line in table(home).splitlines() if b",2021-" not in line]
+    # What the states are told from is what the whole record has
+    expected = [row for row in areas_of(home, "state") if not row[1].startswith("2021-")]
     looks = provenance(home)["lakes"]["tsho_rolpa"]["preprocessing"]["filter_looks"]  # of fewer passes there are others
     shutil.rmtree(home / "out")
     monkeypatch.setattr(pipeline, "BATCH", 2)
@@ -262,7 +277,7 @@ def test_killed_while_segmenting_the_rest_is_segmented(home: Path, segmented: li
     segmented.clear()
     cubekit.run(study)
     assert days(segmented) == sorted(set(DESCENDING[:3]) - set(first))
-    assert table(home).splitlines() == expected
+    assert areas_of(home, "state") == expected
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -324,21 +339,25 @@ def test_passes_outside_of_the_season_have_areas(home: Path, made: tuple[Path, R
     report = cubekit.run(study_of(home, season={"start": "01-01", "end": "02-28"}))
     lake = report.lakes["tsho_rolpa"]
     xr.testing.assert_equal(lake.area, made[1].lakes["tsho_rolpa"].area)
-    assert (lake.maxima, lake.trends) == (None, {})
-    assert table(home, "maxima").decode() == ",".join(MAXIMA) + "\n"
-    assert table(home, "trends").decode() == ",".join(TRENDS) + "\n"
+    assert (lake.maxima, lake.trends, lake.results.fused_trends, lake.results.volumes) == (None, {}, {}, None)
+    for name in ("maxima", "trends", "fused_maxima", "fused_trends", "volumes"):
+        assert table(home, name).decode() == ",".join(columns(name)) + "\n"
     assert set(report.table()["verdict"]) == {"no summer pass"}
+    told = provenance(home)["lakes"]["tsho_rolpa"]["not_known"]
+    assert re.match("none of 8 passes lies in the season 01-01 to 02-28", told["seasons"])
+    # What an earlier run drew of the seasons is not left beside
+    assert not list((home / "out" / "figures" / "opera").glob("*_seasons.png"))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_processes_give_the_same_areas(home: Path) -> None:
     """Workers in processes of their own read, filter and segment; nothing changes but the place."""
-    expected = table(home)
+    expected = areas_of(home)
     shutil.rmtree(home / "out")
     report = cubekit.run(study_of(home, compute={"workers": 1, "memory": "2GiB"}), "processes")
     assert not report.failed
-    assert table(home) == expected
+    assert areas_of(home) == expected
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -346,14 +365,14 @@ def test_a_cluster_gives_the_same_areas(home: Path) -> None:
     """So do those at the address of a Dask scheduler; the client is gone afterwards."""
     from distributed import LocalCluster, default_client
 
-    expected = table(home)
+    expected = areas_of(home)
     shutil.rmtree(home / "out")
     with LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", dashboard_address=None
     ) as cluster:
         report = cubekit.run(study_of(home), cluster.scheduler_address)
     assert not report.failed
-    assert table(home) == expected
+    assert areas_of(home) == expected
     with pytest.raises(ValueError, match="No client"):
         default_client()
 
@@ -384,11 +403,11 @@ def lake_in_the_andes(folder: Path) -> Path:
 def test_one_lake_that_fails_does_not_end_the_other(home: Path, made: tuple[Path, Report]) -> None:
     """It is in `failed` and in provenance; the other's results are what they were."""
     lakes = [{"geojson": lake_in_the_andes(home)}, {"id": "tsho_rolpa"}]
-    expected = table(home)
+    expected = areas_of(home)
     report = cubekit.run(study_of(home, lakes=lakes))
     assert isinstance(report.failed["far_away"], SourceError)
     assert list(report.lakes) == ["tsho_rolpa"]
-    assert table(home) == expected
+    assert areas_of(home) == expected
     assert "no scene of far_away" in provenance(home)["failed"]["far_away"]
 
 
@@ -567,11 +586,25 @@ def test_the_lake_of_the_report_is_a_lake() -> None:
 
 def test_rows_of_a_lake_that_failed_are_kept(tmp_path: Path) -> None:
     """What an earlier run knew of a lake that fails now is still known; those of other lakes are made anew."""
-    path = tmp_path / "areas.csv"
-    path.write_text("lake,area_km2\ngokyo,0.44\ntsho_rolpa,1.5\ngokyo_north,0.1\n")
-    with report_module._keeping(path, {"gokyo"}) as temporary:
-        temporary.write_text("lake,area_km2\ntsho_rolpa,1.6\n")
-    assert path.read_text() == "lake,area_km2\ntsho_rolpa,1.6\ngokyo,0.44\n"
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    (old / "areas.csv").write_text("lake,area_km2\ngokyo,0.44\ntsho_rolpa,1.5\ngokyo_north,0.1\n")
+    with report_module._keeping(old, new, Path("areas.csv"), {"gokyo"}) as path:
+        path.write_text("lake,area_km2\ntsho_rolpa,1.6\n")
+    assert (new / "areas.csv").read_text() == "lake,area_km2\ntsho_rolpa,1.6\ngokyo,0.44\n"
+
+
+def test_rows_of_another_version_are_not_mixed_in(tmp_path: Path) -> None:
+    """Their columns are others: the reader is told that they are gone."""
+    (tmp_path / "new").mkdir()
+    (tmp_path / "areas.csv").write_text("lake,km2\ngokyo,0.44\n")
+    with (
+        pytest.warns(UserWarning, match=r"rows of lakes that failed are not kept in areas\.csv"),
+        report_module._keeping(tmp_path, tmp_path / "new", Path("areas.csv"), {"gokyo"}) as path,
+    ):
+        path.write_text("lake,area_km2\ntsho_rolpa,1.6\n")
+    assert (tmp_path / "new" / "areas.csv").read_text() == "lake,area_km2\ntsho_rolpa,1.6\n"
 
 
 def test_water_that_another_process_changes_meanwhile_is_no_result(home: Path, monkeypatch, no_figures) -> None:
@@ -618,3 +651,173 @@ def test_the_wrong_shipped_network_says_which_is_needed(home: Path) -> None:
     """By name it can be asked for, and is refused for what it wasn't trained on."""
     report = cubekit.run(study_of(home, model={"path": "hyp3-20m"}))
     assert "was trained on other data than this: source 'hyp3' (data: 'opera')" in str(report.failed["tsho_rolpa"])
+
+
+def test_every_row_names_what_it_is_made_from(made: tuple[Path, Report]) -> None:
+    """The snapshot of the cube, the model and the study in every table, granules where a row is of a pass."""
+    home, report = made
+    told = provenance(home)
+    origin = {"snapshot": told["lakes"]["tsho_rolpa"]["snapshot"], "model_hash": segmentation.otsu.METHOD_HASH}
+    origin["config_hash"] = told["config_hash"]
+    assert told["config_hash"] == study_of(home).fingerprint
+    files = report.lakes["tsho_rolpa"].files
+    rows = {name: pd.read_csv(files[name]) for name in ("areas", *COLUMNS)}
+    assert {name for name, table in rows.items() if table.empty} <= {"alerts", "ice"}
+    for table in rows.values():
+        for name, value in origin.items():
+            assert set(table[name]) <= {value}
+    for name in ("areas", "passes", "fused"):
+        assert [json.loads(cell) for cell in rows[name]["granules"]] == [
+            json.loads(cell) for cell in report.lakes["tsho_rolpa"].area["granules"].values
+        ]
+    features = json.loads(files["outlines"].read_text())["features"]
+    assert {name: features[0]["properties"][name] for name in origin} == origin
+
+
+def test_the_hash_of_the_study_is_of_what_changes_a_number(tmp_path: Path) -> None:
+    """Where it writes, computes and in which formats does not; how it filters, and when summer is, does."""
+    study = study_of(tmp_path)
+    same = study_of(tmp_path, study={"out": "other"}, output={"formats": ["masks"]}, compute={"workers": 3})
+    assert same.fingerprint == study.fingerprint
+    others = [
+        study_of(tmp_path, **change) for change in ({"preprocess": {"window": 5}}, {"season": {"start": "06-01"}})
+    ]
+    assert len({study.fingerprint, *(other.fingerprint for other in others)}) == 3
+
+
+def test_all_formats_hold_the_same(home: Path) -> None:
+    """What is asked for is written, is read back to the areas' values, and does not change when nothing is new."""
+    import geopandas
+    import pystac
+
+    formats = ["parquet", "netcdf", "geopackage", "masks", "animation"]
+    study = study_of(home, output={"formats": formats, "frames": 3})
+    report = cubekit.run(study)
+    assert not report.failed
+    lake = report.lakes["tsho_rolpa"]
+    parquet = pd.read_parquet(lake.files["parquet"])
+    np.testing.assert_array_equal(parquet["area_km2"], lake.area["area_km2"])
+    assert set(parquet["config_hash"]) == {study.fingerprint}
+    with xr.open_dataset(lake.files["netcdf"], engine="h5netcdf") as series:
+        for name in ("area_low", "state", "state_probability", "anomaly_km2"):
+            np.testing.assert_array_equal(series[name], lake.area[name])
+        np.testing.assert_array_equal(series["fused_km2"], lake.results.fused["area_km2"])
+        assert series.attrs["snapshot"] == lake.snapshot
+    shores = geopandas.read_file(lake.files["geopackage"])
+    np.testing.assert_allclose(shores.area / 1e6, lake.area["area_km2"], rtol=1e-9)
+    items = list(pystac.Collection.from_file(str(lake.files["masks"])).get_items())
+    assert {item.properties["cubekit:snapshot"] for item in items} == {lake.snapshot}
+    with rasterio.open(items[0].get_assets()["mask"].get_absolute_href()) as mask:
+        water = np.count_nonzero(mask.read(1) == 1) * 0.03**2
+    assert water == pytest.approx(items[0].properties["cubekit:area_km2"])
+    assert lake.files["animation"].read_bytes()[:6] == b"GIF89a"
+    before = content(home / "out")
+    cubekit.run(study)
+    assert content(home / "out") == before
+    cubekit.run(study_of(home))  # without them: those of an earlier run are not left beside newer tables
+    left = {path for name, path in lake.files.items() if path.exists() and name in formats}
+    assert left == {lake.files["masks"]}
+
+
+def test_a_format_whose_library_is_absent_ends_the_run_at_once(tmp_path: Path, monkeypatch) -> None:
+    """Before anything is searched or built."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        MissingExtra, match=r"pyarrow is not installed, and the format 'parquet' needs it; .*\[parquet\]"
+    ):
+        cubekit.run(study_of(tmp_path, output={"formats": ["parquet"]}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_products_become_visible_together(home: Path, monkeypatch) -> None:
+    """When the last of them can't be made, none of them is: tables, outlines and figures are those of before."""
+    before = content(home / "out")
+    scene(home / "scenes", "20210814T001135")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plots, "plot_chip", full)
+    report = cubekit.run(study_of(home))
+    assert isinstance(report.failed["tsho_rolpa"], OSError)
+    changed = {path for path, old in content(home / "out").items() if before.get(path) != old}
+    assert {path.parts[0] for path in changed} == {"cubes"}
+    monkeypatch.undo()
+    monkeypatch.setattr(pipeline, "write_results", full)
+    with pytest.raises(OSError, match="No space left"):
+        cubekit.run(study_of(home))
+    changed = {path for path, old in content(home / "out").items() if before.get(path) != old}
+    assert {path.parts[0] for path in changed} == {"cubes", "zarr"}
+    assert not (home / "out" / pipeline.UNFINISHED).exists()
+
+
+def test_what_a_killed_run_left_is_cleared(home: Path) -> None:
+    """Files of its unfinished products never get among the next run's."""
+    left = home / "out" / pipeline.UNFINISHED / "tsho_rolpa" / "figures"
+    left.mkdir(parents=True)
+    (left / "half.png").write_bytes(b"half")
+    cubekit.run(study_of(home))
+    assert not list((home / "out").rglob("half.png"))
+    assert not (home / "out" / pipeline.UNFINISHED).exists()
+
+
+def test_files_take_their_places(tmp_path: Path) -> None:
+    """What is the same stays untouched, what is new replaces, what is no longer made is removed."""
+    new, out = tmp_path / "new", tmp_path / "out"
+    for folder, texts in ((new, {"a": "1", "b": "2"}), (out, {"a": "1", "b": "1", "c": "1", "d": "1"})):
+        (folder / "deep").mkdir(parents=True)
+        for name, text in texts.items():
+            (folder / "deep" / name).write_text(text)
+    untouched = (out / "deep" / "a").stat().st_ino
+    move_all(new, out, leave=[Path("deep/c"), Path("deep/b")])
+    assert {path.name: path.read_text() for path in (out / "deep").iterdir()} == {"a": "1", "b": "2", "d": "1"}
+    assert (out / "deep" / "a").stat().st_ino == untouched
+    assert not new.exists()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_season_found_from_the_states_and_a_front(home: Path) -> None:
+    """`auto` and `front` reach what they are for."""
+    lakes = [{"id": "tsho_rolpa", "front": 120}]
+    lake = cubekit.run(study_of(home, lakes=lakes, season={"start": "auto", "end": "auto"})).lakes["tsho_rolpa"]
+    passes = pd.read_csv(lake.files["passes"])
+    assert passes["front_m"].between(1500, 2500).all()
+    assert lake.maxima is None or lake.maxima.attrs["season_start"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"season": {"start": "auto"}}, 'only one of start \\(auto\\) and end \\(09-30\\) is "auto"'),
+        ({"season": {"start": "13-01"}}, "'13-01' is not a day of the year; write it as 07-01, or \"auto\""),
+        ({"output": {"formats": ["shapefile"]}}, "output.formats.0"),
+        ({"lakes": [{"geojson": "a.geojson", "front": 90}]}, "front = 90 is of one lake"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path: Path, sections: dict[str, Any], message: str) -> None:
+    """When the study is read."""
+    with pytest.raises(ConfigError, match=message):
+        study_of(tmp_path, **sections)
+
+
+def verdict_of(**numbers: float) -> tuple[str, str]:
+    """What the summary says of a trend of these numbers."""
+    usual = {"slope": 0.01, "slope_low": -0.01, "slope_high": 0.03, "p_value": 0.001, "detectable": 0.02, "n": 10}
+    one = xr.Dataset({"verdict": 1, "scatter_verdict": 2} | usual | numbers)
+    return report_module._told({report_module.FAIR: one.expand_dims(track=[121])}, 121)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({}, ("+0.0100 (-0.0100 to +0.0300)", "increasing, within the areas' errors, p 0.001, n 10")),
+        ({"scatter_verdict": 1, "p_value": 0.4}, (None, "no trend detected, p 0.4, n 10, below 0.02")),
+        ({"verdict": 3, "scatter_verdict": 3}, (None, "decreasing, p 0.001, n 10")),
+        ({"verdict": 0, "scatter_verdict": 0, "n": 4, "slope_low": np.nan}, ("+0.0100 (interval not known)", None)),
+        ({"verdict": 0, "scatter_verdict": 0, "n": 1, "slope": np.nan}, ("not known", "too few seasons, n 1")),
+    ],
+)
+def test_a_trend_is_never_a_p_alone(numbers: dict[str, float], words: tuple[str | None, str | None]) -> None:
+    """Slope, interval, verdict, seasons; what could have been seen where nothing was; the areas' errors count."""
+    for found, expected in zip(verdict_of(**numbers), words, strict=True):
+        assert expected is None or found == expected

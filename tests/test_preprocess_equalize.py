@@ -117,6 +117,28 @@ def test_values_between_edges_are_interpolated_from_the_left_edge():
     np.testing.assert_array_equal(equalize(power(image)), [[0, 63, 127, 255]])
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([np.float32, np.float64]),
+    st.sampled_from([1e-30, 1.0, 1e30]),
+    st.sampled_from([1, 4, 300]),
+)
+def test_equals_numpy_bit_for_bit(seed, dtype, scale, levels):
+    """np.histogram, cumsum, np.interp: for any range and type, with many values on edges of bins."""
+    random = np.random.default_rng(seed)
+    image = random.lognormal(-2, 2, (30, 40)) if levels == 1 else random.integers(0, levels, (30, 40)) / 7
+    image = (image * scale).astype(dtype)
+    valid = random.random(image.shape) < 0.8
+    values = image[valid].astype(np.float64)
+    counts, edges = np.histogram(values, 256)
+    cumulated = counts.cumsum()
+    scaled = (cumulated - cumulated[0]) * 255 / (cumulated[-1] - cumulated[0])
+    expected = np.interp(values, edges[:-1], scaled).astype(np.uint8)
+    grey = equalize(power(np.where(valid, image, np.nan).astype(dtype)))
+    np.testing.assert_array_equal(grey.values[valid], expected)
+
+
 def test_is_close_to_scikit_image_which_uses_bin_centres():
     """With scikit-image's mask, both differ by no more than the greatest bin."""
     image = np.random.default_rng(0).uniform(0.1, 0.9, (100, 100))

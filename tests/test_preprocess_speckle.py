@@ -1,6 +1,8 @@
 """Speckle filters, the looks they need, and `prepare`: against brute force, simulated speckle, and any chunking."""
 
 import math
+import os
+import shutil
 import subprocess
 import sys
 
@@ -15,9 +17,12 @@ from hypothesis import strategies as st
 from cubekit import lakes
 from cubekit.cube.schema import CLEAR, LAYOVER, NO_MAP, SHADOW
 from cubekit.errors import ConfigError, GridMismatch
-from cubekit.preprocess import enhanced_lee, equivalent_looks, lee, prepare, speckle
+from cubekit.preprocess import _kernels, enhanced_lee, equivalent_looks, lee, prepare, speckle
 
 LOOKS = 4.4
+HALF_A_BIT = 6e-8
+"""What rounding to float32 costs: all before is exact to far more digits."""
+
 FILTERS = pytest.mark.parametrize("filter_speckle", [lee, enhanced_lee])
 
 
@@ -93,7 +98,33 @@ def test_equals_brute_force_in_float64(filter_speckle, estimate, window, chunks)
     filtered = filter_speckle(da, window=window)
     assert filtered.dtype == np.float32
     assert (filtered.chunks is None) == (chunks is None)
-    np.testing.assert_allclose(filtered.values, brute_force(image, window, estimate), rtol=1e-5)
+    np.testing.assert_allclose(filtered.values, brute_force(image, window, estimate), rtol=HALF_A_BIT)
+
+
+@REFERENCES
+def test_equals_brute_force_where_an_image_is_cut_into_strips(filter_speckle, estimate):
+    """Wider than a strip, and longer than what is held of one."""
+    image = rough_scene((60, 2 * _kernels._PITCH + 3))[:, _kernels._PITCH - 40 :]
+    wide = np.concatenate([gamma((60, _kernels._PITCH - 40)), image], axis=1)
+    seam = wide[:, _kernels._PITCH - 8 : _kernels._PITCH + 9]
+    filtered = filter_speckle(power(wide), window=5).values[:, _kernels._PITCH - 6 : _kernels._PITCH + 7]
+    np.testing.assert_allclose(filtered, brute_force(seam, 5, estimate)[:, 2:-2], rtol=HALF_A_BIT)
+    lazy = filter_speckle(power(dask.array.from_array(wide, (60, 101))), window=5)
+    np.testing.assert_array_equal(lazy, filter_speckle(power(wide), window=5))
+
+
+def test_a_disk_that_can_not_be_written_keeps_no_kernel_from_running(tmp_path):
+    """Beside the module and in the home nothing can be written: it is compiled without being kept."""
+    shutil.copy(_kernels.__file__, tmp_path / "kernels.py")
+    (tmp_path / "__pycache__").touch()  # a file where the folder would be
+    code = "import numpy as np, kernels; a = np.ones(3); kernels._fill(a, 0, 2); print(a)"
+    homeless = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment = homeless | {"HOME": os.devnull, "XDG_CACHE_HOME": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert (done.stdout.strip(), done.returncode) == ("[0. 0. 1.]", 0), done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["__pycache__", "kernels.py"]
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.5, 3.0])

@@ -14,7 +14,7 @@ import xarray as xr
 
 from cubekit import lakes
 from cubekit.errors import ConfigError, GridMismatch, ModelError
-from cubekit.segmentation import inference, segment, tiles
+from cubekit.segmentation import engines, inference, segment, tiles
 from cubekit.segmentation import model as models
 from cubekit.segmentation.card import ModelCard
 
@@ -82,6 +82,7 @@ def test_the_result_keeps_what_it_was_given(path, eager):
     assert eager.attrs["model"] == "random"
     assert eager.attrs["model_hash"] == models.model_hash(path)
     assert eager.attrs["model_threshold"] == 0.4
+    assert eager.attrs["engine"] == ("torch-cuda-float32" if torch.cuda.is_available() else "torch-float32")
     assert eager.attrs["preprocessing"] == given.attrs["preprocessing"]
     np.testing.assert_array_equal(eager.notnull(), given.observed)
     seen = eager.values[given.observed.values]
@@ -123,7 +124,7 @@ def test_lazy_observed_alone_makes_it_lazy(path):
 
 def test_building_the_graph_computes_nothing_and_loads_no_model(path, monkeypatch):
     """Neither a scheduler, nor the block function, nor the network is touched; the card and hash are read."""
-    monkeypatch.setattr(inference, "_network", forbid)
+    monkeypatch.setattr(engines, "load", forbid)
     monkeypatch.setattr(inference, "_predict_with", forbid)
     with dask.config.set(scheduler=forbid):
         found = segment(chips().chunk({"time": 1, "y": 20}), path)
@@ -141,16 +142,15 @@ def test_the_model_is_loaded_once_a_process(path, monkeypatch):
     """Also when several threads ask at once."""
     calls = []
     load = models.load_model
-    monkeypatch.setattr(inference, "_loaded", {})
+    monkeypatch.setattr(engines, "_loaded", {})
     monkeypatch.setattr(models, "load_model", lambda *args, **kwargs: calls.append(args) or load(*args, **kwargs))
-    monkeypatch.setattr(inference, "predict", lambda _network, images: np.zeros(images.shape, np.float32))
-    segment(chips(8).chunk({"time": 1}), path).compute(scheduler="threads", num_workers=4)
+    segment(chips(12).chunk({"time": 1}), path).compute(scheduler="threads", num_workers=4)
     assert len(calls) == 1
 
 
 def test_a_file_that_changes_after_the_graph_was_built_is_refused(path, tmp_path, monkeypatch):
     """The hash is verified where the model is loaded."""
-    monkeypatch.setattr(inference, "_loaded", {})
+    monkeypatch.setattr(engines, "_loaded", {})
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(path.read_bytes())
     found = segment(chips().chunk({"time": 1}), copy)
@@ -163,7 +163,7 @@ def test_a_file_that_changes_after_the_graph_was_built_is_refused(path, tmp_path
 
 def test_a_pass_without_data_needs_no_network(path, monkeypatch):
     """Passes beside the swath cost nothing."""
-    monkeypatch.setattr(inference, "_network", forbid)
+    monkeypatch.setattr(engines, "load", forbid)
     assert segment(chips()[-1:], path).isnull().all()
 
 
@@ -198,7 +198,7 @@ def test_data_that_does_not_say_how_it_was_made_is_refused(path, text):
 def test_what_is_not_allowed_is_refused(path, tmp_path):
     """Engine, dtype, dims, observed, lake and file, each with what is allowed."""
     given = chips()
-    with pytest.raises(ConfigError, match="engine 'onnx' isn't known; allowed are 'auto', 'torch'"):
+    with pytest.raises(ConfigError, match="engine 'onnx' isn't known; allowed are 'auto', 'torch', 'openvino'"):
         segment(given, path, engine="onnx")
     with pytest.raises(ConfigError, match=r"takes uint8 .* not float64"):
         segment(given / 255, path)
@@ -239,7 +239,7 @@ def test_cutting_and_blending_the_identity_gives_the_image_back(shape):
 
     found = inference.predict(logit, images)
     np.testing.assert_allclose(found, images / 255, atol=1e-5)
-    assert max(sizes) <= inference.BATCH
+    assert max(sizes) <= engines.BATCH
 
 
 def test_tiles_blend_smoothly():

@@ -61,25 +61,62 @@ def test_drops_and_growths_are_confirmed_within_two_passes_and_little_else(revis
     assert row["false_per_lake_decade"] <= 0.5
 
 
-def test_what_comes_later_changes_no_earlier_event():
-    """Shuffling the areas of the future, or leaving them out, leaves all events up to now as they were."""
-    lake = CURVE["simulate"](np.random.default_rng(5), noise=0.04, revisit=6)
-    passes = CURVE["passes"](lake, CURVE["changed"](lake, "drop")[0])
-    table = pd.DataFrame(passes)
-    whole = replay(table)
+def same_whatever_comes(run, table):
+    """Shuffle the areas of the future, and leave them out, after each first sign and after other passes."""
+    whole = run(table)
     assert set(whole["kind"]) >= {"first", "confirmed", "closed"}
     rng = np.random.default_rng(0)
-    for now in rng.integers(50, len(table), 8):
+    signs = replay(table).query("kind == 'first'")["time"]
+    made = 1 + np.flatnonzero(table["time"].isin(signs))
+    for now in np.unique(np.append(made[made < len(table)], rng.integers(50, len(table), 4))):
         order = rng.permutation(np.arange(now, len(table)))
         later = table.iloc[order].assign(time=table["time"].iloc[now:].array)
         shuffled = pd.concat([table.iloc[:now], later])
         moment = table["time"].iloc[now - 1]
         expected = whole[whole["time"] <= moment]
         for other in (shuffled, table.iloc[:now]):
-            events = replay(other)
+            events = run(other)
             pd.testing.assert_frame_equal(
                 events[events["time"] <= moment].reset_index(drop=True), expected, check_dtype=False
             )
+
+
+@pytest.fixture(scope="module")
+def drained():
+    """Ten noisy years of a lake that drains by a tenth."""
+    lake = CURVE["simulate"](np.random.default_rng(5), noise=0.04, revisit=6)
+    return pd.DataFrame(CURVE["passes"](lake, CURVE["changed"](lake, "drop")[0]))
+
+
+def test_what_comes_later_changes_no_earlier_event(drained):
+    """Shuffling the areas of the future, or leaving them out, leaves all events up to now as they were."""
+    same_whatever_comes(replay, drained)
+
+
+def ahead_by_a_pass(table):
+    """Replay each area as the mean of itself and the next."""
+    areas = table["area_km2"].to_numpy()
+    return replay(table.assign(area_km2=(areas + np.append(areas[1:], areas[-1])) / 2))
+
+
+def about_the_median(table):
+    """Replay areas as shares of the whole record's median."""
+    return replay(table.assign(area_km2=table["area_km2"] / table["area_km2"].median()))
+
+
+def without_false_starts(table):
+    """Tell of no first sign that is not confirmed afterwards."""
+    events = replay(table)
+    return events[~events["alert"].isin(events.loc[events["outcome"] == "not_confirmed", "alert"])].reset_index(
+        drop=True
+    )
+
+
+@pytest.mark.parametrize("looks_ahead", [ahead_by_a_pass, about_the_median, without_false_starts])
+def test_a_replay_that_looks_ahead_would_be_found(drained, looks_ahead):
+    """The check above fails for three ways to know the future."""
+    with pytest.raises(AssertionError, match=r"DataFrame"):
+        same_whatever_comes(looks_ahead, drained)
 
 
 def test_steps_through_json_give_the_events_of_a_replay():

@@ -151,6 +151,17 @@ def test_what_is_not_bracketed_is_not_known():
     assert np.isnat(gap["thaw_after"].values[0])
 
 
+def test_ice_that_outlasts_a_summer_has_no_dates_within_it():
+    """Where one winter meets the next under ice, no pass with ice is given as one without."""
+    given = states([1] * 10 + [2] * 50 + [1] * 10, start="2019-10-01")
+    found = ice_dates(given)
+    frozen = given["time"].values[given["state"].values == 2]
+    assert found["winter"].size >= 2
+    for name in ("freeze_after", "thaw_by"):
+        assert not np.isin(found[name].values, frozen).any()
+        assert found[name].notnull().sum() == 1
+
+
 def test_winters_of_the_south_are_within_a_calendar_year():
     """Ice from June to September belongs to that year."""
     given = states([1] * 12 + [2] * 9 + [1] * 9, start="2019-01-05")

@@ -181,3 +181,39 @@ def test_unusable_areas_are_refused():
         fuse(area.assign_coords(track=area["track"].chunk(time=5)))
     with pytest.raises(NoObservations, match="4 of 4 passes can be used, a fused series needs 5"):
         fuse(area.isel(time=slice(4)))
+
+
+def completed(seed=0, *, apart=0.0, noise=True):
+    """Simulate as `decade`, with the shore that track 12 does not see completed by what track 121 saw in that year."""
+    area = decade(seed)
+    half = (area["track"] == 12).values
+    year = area["time"].dt.year.values
+    errors = np.random.default_rng([9, seed]).normal(0, NOISE / 3, 3000)[year] * noise
+    hidden = np.where(half, 0.2 * 1.5 + apart + errors, 0)
+    return area.assign(area_km2=area["area_km2"] + hidden, area_seen_km2=area["area_km2"])
+
+
+def test_completed_tracks_that_agree_share_their_level():
+    """Over twelve lakes the error with completion is below that without; the offset is next to 0."""
+    errors = []
+    for seed in range(12):
+        area = completed(seed)
+        ours, seen = fuse(area), fuse(area.drop_vars("area_seen_km2").assign(area_km2=area["area_seen_km2"]))
+        errors.append([float(((one["area_km2"] - area["truth"]) ** 2).mean()) for one in (ours, seen)])
+        assert abs(float(ours["offset"][0])) < NOISE
+    with_level, without = np.sqrt(np.mean(errors, axis=0))
+    assert with_level < 0.97 * without
+
+
+def test_completed_tracks_that_do_not_agree_keep_their_levels():
+    """An offset of five times the noise is found as it is, and does not move the reference's level."""
+    ours, near = fuse(completed(3, apart=0.1)), fuse(completed(3))
+    assert float(ours["offset_low"][0]) < 0.1 < float(ours["offset_high"][0])
+    np.testing.assert_allclose(ours["area_km2"], near["area_km2"], atol=0.5 * NOISE)
+
+
+def test_errors_of_other_tracks_are_not_taken_in_twice():
+    """What was completed differs from year to year by errors only: the fused series does not follow them."""
+    with_errors, without = fuse(completed(4)), fuse(completed(4, noise=False))
+    shape = with_errors["area_km2"] - without["area_km2"]
+    assert float(shape.std()) < 0.02 * NOISE

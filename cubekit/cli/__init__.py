@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from cubekit.cli import models, order, replay, search, study
+from cubekit.cli import models, order, replay, search, service, study
 from cubekit.cli._show import complain, show_warning
 from cubekit.errors import CubekitError
 
@@ -22,9 +22,11 @@ for _command in (
     *(search.search, search.sources),
     *(models.evaluate, models.train),
     replay.replay,
+    *(service.watch, service.infer, service.serve),
 ):
     app.command()(_command)
 app.add_typer(order.app, name="order")
+app.add_typer(service.keys, name="keys")
 
 
 def main() -> None:

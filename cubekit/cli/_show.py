@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cubekit.report import Report
 
 # A table is wider than the 80 columns that a pipe or a log file is taken to have.
-_WIDTH = None if sys.stdout.isatty() else 140
+_WIDTH = None if sys.stdout.isatty() else 160
 out = Console(width=_WIDTH, highlight=False)
 err = Console(stderr=True, width=_WIDTH, highlight=False)
 
@@ -97,7 +97,7 @@ def _areas(report: Report) -> None:
     table = Table(
         "lake", "track", "passes", "known", "seen", "latest", "area km2", "bounds km2", "trend km2/yr", "verdict"
     )
-    table.title = "Areas, and trends of the summer medians"
+    table.title = "Areas, and trends of the summer medians; fused: all tracks at the level of the one that sees most"
     for row in report.rows():
         known = row.known > 0
         table.add_row(
@@ -113,6 +113,12 @@ def _areas(report: Report) -> None:
             row.verdict,
         )
     out.print(table)
+    for name, lake in report.lakes.items():
+        for what, reason in lake.results.unknown.items():
+            out.print(f"{name}: {what} not known: {reason}", markup=False, soft_wrap=True)
+        for alert in lake.results.alerts.query("kind == 'confirmed'").itertuples():
+            change = f"{alert.change:+.0%} since {alert.since:%Y-%m-%d}, confirmed on {alert.time:%Y-%m-%d}"
+            out.print(f"{name}: {alert.sign} of the area, {change}", markup=False, soft_wrap=True)
     out.print(f"results are in {report.out}", markup=False, soft_wrap=True)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ from cubekit.passes import Pass, group
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-"""Passes that are read together and written in one commit: what a kill can cost, and what is held in memory."""
+"""Passes that are read together and written in one commit: what a kill can cost; twice as many are held in memory."""
 
 Progress = Callable[[int], None]
 
@@ -127,7 +129,8 @@ def update(
 
     Notes
     -----
-    Passes are read in parallel by dask's scheduler and written by this process, 32 in a commit. A pass whose products
+    Passes are read in parallel by dask's scheduler and written by this process, 32 in a commit, while the next 32 are
+    read. A pass whose products
     are stored already is skipped; one that is late by a burst or newer by its processing is rewritten in its own
     commit. Killed at any moment, the cube holds whole passes, and the next call goes on.
     """
@@ -223,9 +226,7 @@ def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progres
     told = progress or _silent
     new, changed = _due(passes, there, known_empty, report)
     told(len(passes) - len(new) - len(changed))
-    for start in range(0, len(new), BATCH):
-        batch = new[start : start + BATCH]
-        images = _read(batch, target)
+    for batch, images in _read_ahead(new, target):
         faults += [image for image in images if isinstance(image, CubekitError)]
         empty = _sort_out(batch, images, report)
         known_empty |= {_name(pass_): _version(pass_) for pass_ in empty}
@@ -268,6 +269,18 @@ def _due(
 def _read(passes: Sequence[Pass], target: Target) -> list[Image | CubekitError]:
     read = delayed(_try_read, pure=False)
     return list(compute(*(read(pass_, target) for pass_ in passes)))
+
+
+def _read_ahead(passes: Sequence[Pass], target: Target) -> Iterator[tuple[Sequence[Pass], list[Image | CubekitError]]]:
+    """Batches and what was read of them; the next one is being read while the last is written."""
+    batches = [passes[start : start + BATCH] for start in range(0, len(passes), BATCH)]
+    with ThreadPoolExecutor(1, "read ahead") as ahead:
+        coming = [ahead.submit(_read, batch, target) for batch in batches[:1]]
+        for batch, following in zip_longest(batches, batches[1:]):
+            images = coming.pop().result()
+            if following:
+                coming.append(ahead.submit(_read, following, target))
+            yield batch, images
 
 
 def _try_read(pass_: Pass, target: Target) -> Image | CubekitError:

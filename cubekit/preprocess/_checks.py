@@ -69,3 +69,8 @@ def whole_images(variable: xr.Variable) -> xr.Variable:
     whole: dict[Hashable, int] = {"y": -1, "x": -1}
     chunked: xr.Variable = variable.chunk(whole) if variable.chunks else variable
     return chunked
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """In an order and a type that numba takes: contiguous, float32 or float64, native bytes."""
+    return np.ascontiguousarray(array, np.float64 if array.dtype.itemsize > 4 else np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,9 +11,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cubekit.errors import ConfigError
-from cubekit.preprocess._checks import check_power, whole_images
+from cubekit.preprocess._checks import check_power, native, whole_images
 
-BINS = 256
 PERCENTILES = (0.5, 99.5)
 """Percentiles of the valid pixels, in dB, to which the robust method clips."""
 
@@ -104,24 +104,18 @@ def equalize(da: xr.DataArray, *, method: Method = "published") -> xr.DataArray:
 
 def _equalize(power: NDArray[Any], valid: NDArray[np.bool_], *, method: Method) -> NDArray[np.uint8]:
     """Equalise each image of (..., y, x)."""
-    power, valid = np.broadcast_arrays(power, valid)
-    out = np.zeros(power.shape, np.uint8)
-    for index in np.ndindex(power.shape[:-2]):
-        here = valid[index]
-        values = power[index][here].astype(np.float64)
-        out[index][here] = _ranks(_clipped_decibels(values) if method == "robust" else values)
-    return out
+    from cubekit.preprocess import _kernels
 
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    if not values.size or values.min() == values.max():
-        return np.zeros(values.shape, np.uint8)
-    counts, edges = np.histogram(values, BINS)
-    cumulated = counts.cumsum()
-    # The least value is in the first bin and the greatest in the last: the difference is never 0
-    scaled = (cumulated - cumulated[0]) * 255 / (cumulated[-1] - cumulated[0])
-    grey: NDArray[np.uint8] = np.interp(values, edges[:-1], scaled).astype(np.uint8)
-    return grey
+    shape = np.broadcast_shapes(power.shape, valid.shape)
+    pixels = (math.prod(shape[:-2]), shape[-2] * shape[-1])
+    stack = native(np.broadcast_to(power, shape)).reshape(pixels)
+    known = np.ascontiguousarray(np.broadcast_to(valid, shape)).reshape(pixels)
+    if method == "robust":
+        decibels = np.zeros(pixels)
+        for image, values, here in zip(decibels, stack, known, strict=True):
+            image[here] = _clipped_decibels(values[here].astype(np.float64))
+        stack = decibels
+    return np.asarray(_kernels.equalized(stack, known).reshape(shape), np.uint8)
 
 
 def _clipped_decibels(power: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cubekit.errors import ConfigError
-from cubekit.preprocess._checks import check_power, whole_images
+from cubekit.preprocess._checks import check_power, native, whole_images
 
 
 def lee(da: xr.DataArray, *, window: int = 7, looks: float | None = None) -> xr.DataArray:
@@ -203,11 +203,10 @@ def _filter(
     halo = _halo(window)
     used = _looks(da, looks)
     options: dict[str, Any] = {
-        "kind": kind,
         "axes": (da.get_axis_num("y"), da.get_axis_num("x")),
         "halo": halo,
         "looks": used,
-        "damping": 0.0 if damping is None else damping,
+        "damping": math.nan if damping is None else damping,
     }
     filtered = da.copy(data=_filter_lazily(da.data, options) if da.chunks else _filter_block(da.values, **options))
     side = 2 * halo + 1
@@ -238,14 +237,13 @@ def _filter_lazily(data: Any, options: dict[str, Any]) -> Any:
 
 
 def _filter_block(
-    block: NDArray[Any], *, kind: str, axes: tuple[int, int], halo: int, looks: float, damping: float
+    block: NDArray[Any], *, axes: tuple[int, int], halo: int, looks: float, damping: float
 ) -> NDArray[np.float32]:
     from cubekit.preprocess import _kernels
 
-    kernel = _kernels.lee if kind == "lee" else _kernels.enhanced_lee
     moved = np.moveaxis(block, axes, (-2, -1))
-    stack = _native(moved.reshape(-1, *moved.shape[-2:]))
-    filtered = kernel(stack, halo, looks, damping).reshape(moved.shape)
+    stack = native(moved.reshape(-1, *moved.shape[-2:]))
+    filtered = _kernels.filtered(stack, (0,) * (2 * halo + 1), looks, damping).reshape(moved.shape)
     return np.ascontiguousarray(np.moveaxis(filtered, (-2, -1), axes))
 
 
@@ -253,12 +251,12 @@ def _pass_looks(power: NDArray[Any], inside: NDArray[np.bool_], *, halo: int) ->
     """Measure the looks of every image of (..., y, x)."""
     from cubekit.preprocess import _kernels
 
-    inside = np.ascontiguousarray(inside)
+    inside, side = np.ascontiguousarray(inside), 2 * halo + 1
     out = np.full(power.shape[:-2], np.nan)
     for index in np.ndindex(out.shape):
-        variation = _kernels.squared_variation(_native(power[index]), inside, halo)
+        variation = _kernels.squared_variation(native(power[index]), inside, side)
         if variation.size:
-            pixels = (2 * halo + 1) ** 2
+            pixels = side**2
             middle = float(np.median(variation))
             out[index] = ((pixels - 1) / middle - 1) / pixels if middle > 0 else np.inf
     return out
@@ -279,11 +277,6 @@ def _finite_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
         if known.size:
             out[index] = np.median(known)
     return out
-
-
-def _native(array: NDArray[Any]) -> NDArray[Any]:
-    """In an order and a type that numba takes: contiguous, float32 or float64, native bytes."""
-    return np.ascontiguousarray(array, np.float64 if array.dtype.itemsize > 4 else np.float32)
 
 
 def _halo(window: int) -> int:

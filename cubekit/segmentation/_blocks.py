@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ PassFunction = Callable[..., npt.NDArray[np.float32]]
 
 
 def map_passes(
-    function: PassFunction, da: xr.DataArray, attrs: Mapping[str, Any], *constants: npt.NDArray[Any]
+    function: PassFunction, da: xr.DataArray, attrs: Mapping[str, Any], *constants: npt.NDArray[Any], batch: int = 1
 ) -> xr.DataArray:
     """Map a function over the passes of an array, lazily when the array or its `observed` is lazy.
 
@@ -35,6 +35,8 @@ def map_passes(
         Added to those of `da`.
     constants
         Arrays (1, y, x) that are the same for all passes: further arguments of the function.
+    batch
+        Passes that the function wants at once at least, where the chunks of lazy data are smaller.
 
     Returns
     -------
@@ -55,16 +57,17 @@ def map_passes(
         # Whole images, passes chunked as they come; never one chunk of all passes when only `observed` is chunked.
         times = da.variable.chunksizes.get("time") or observed.variable.chunksizes["time"]
         whole: dict[str, Any] = {"time": times, "y": -1, "x": -1}
-        seen = observed.variable.chunk(whole)
+        given, seen = (each.variable.chunk(whole) for each in (da, observed))
+        together = {0: _merged(given.chunksizes["time"], batch)}
         # The meta keeps dask from calling the function, and so from loading a model, while the graph is built.
         data = dask.array.map_blocks(
             function,
-            da.variable.chunk(whole).data,
-            seen.data,
+            given.data.rechunk(together),
+            seen.data.rechunk(together),
             *(dask.array.from_array(constant, chunks=-1) for constant in constants),
             dtype=np.float32,
             meta=np.empty((0, 0, 0), np.float32),
-        )
+        ).rechunk({0: given.chunksizes["time"]})
         # `observed` goes along in the same chunks: xarray takes no array whose parts are chunked differently.
         probability = da.copy(data=data).assign_coords(
             observed=seen if observed.chunks is not None else observed.variable
@@ -74,6 +77,17 @@ def map_passes(
     probability.attrs.pop("scale", None)  # the scale of the input's values
     probability.attrs |= {"long_name": "probability of water", "units": "1", **attrs}
     return probability
+
+
+def _merged(chunks: Sequence[int], least: int) -> tuple[int, ...]:
+    """Put neighbouring chunks together until each, but the last, has at least so many passes; none is cut."""
+    merged: list[int] = []
+    for chunk in chunks:
+        if merged and merged[-1] < least:
+            merged[-1] += chunk
+        else:
+            merged.append(chunk)
+    return tuple(merged)
 
 
 def on_lattice(mask: xr.DataArray, da: xr.DataArray, lake: Lake) -> npt.NDArray[Any]:

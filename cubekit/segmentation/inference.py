@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from cubekit.errors import ConfigError, ModelError
+from cubekit.segmentation import engines
 from cubekit.segmentation import model as models
 from cubekit.segmentation._blocks import map_passes
 from cubekit.segmentation.card import accepts
@@ -26,15 +26,8 @@ if TYPE_CHECKING:
     from cubekit.lakes import Lake
     from cubekit.segmentation.card import ModelCard
 
-ENGINES = ("auto", "torch")
-"""What may run the network; `auto` is torch on the CPU in float32."""
-
-BATCH = 8
-"""Chips that go through the network at once, whatever the chunks: 8 need about 1.5 GB."""
-
-# One network a process: a lake is done before the next, and two models at once are rare. Threads share it.
-_loaded: dict[str, torch.nn.Module] = {}
-_lock = threading.Lock()
+Answer = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""Probabilities of water (n, y, x) of chips (n, channel, y, x)."""
 
 
 def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, engine: str = "auto") -> xr.DataArray:
@@ -51,14 +44,15 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
         Needed for ``"otsu"``, which starts from the lake's outline, and for a U-Net whose card has the channel
         ``prior``, which sees the outline beside the image.
     engine
-        ``"auto"`` or ``"torch"``.
+        What runs a U-Net, one of `engines.ENGINES`: ``"auto"``, ``"torch"``, ``"openvino"``, or an exact one as the
+        attribute `engine` of a result names it.
 
     Returns
     -------
     xarray.DataArray
         `probability`, float32 in 0..1, NaN where not observed; dims and coordinates of `da`. Attributes `model` (name),
-        `model_hash` and, for a U-Net, `model_threshold`, the probability from which its card counts a pixel as water,
-        and `interval_block_m` where the card has it.
+        `model_hash` and, for a U-Net, `engine`, the exact one, `model_threshold`, the probability from which its card
+        counts a pixel as water, and `interval_block_m` where the card has it.
 
     Raises
     ------
@@ -67,7 +61,7 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
     GridMismatch
         When the outline is needed and `da` does not lie on the lake's lattice.
     MissingExtra
-        When a U-Net is given and the extra ``unet`` is not installed.
+        When a U-Net is given and the extra ``unet`` is not installed, or the extra ``openvino`` for such an engine.
     ModelError
         When the file is no model, or was trained on another preprocessing than that of `da`; the message lists every
         difference. When the graph runs: when the file is no longer the same.
@@ -75,9 +69,15 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
     Notes
     -----
     Lazy when `da` or `observed` is: only the card and the hash of the file are read, and no network is loaded. Chunks
-    along y and x are merged, chunks along time are kept and make no difference. The model travels to workers as path
-    and hash, and is loaded once per process. A window up to 256 x 256 lies in the middle of zeros, as in the published
-    chips; a larger one is cut into overlapping tiles whose probabilities are blended.
+    along y and x are merged, chunks along time are kept. The network sees several of them at once: who computes one
+    pass of a lazy cube computes its neighbours too, so select passes before, not after. The model travels to workers as
+    path and hash, and is loaded once per process. A window up to 256 x 256 lies in the middle of zeros, as in the
+    published chips; a larger one is cut into overlapping tiles whose probabilities are blended.
+
+    ``"auto"`` computes in float32, and its masks are those of ``"torch-float32"`` on every machine, to a pixel. What
+    rounds to bfloat16, as ``"torch"`` and ``"openvino"`` do where the processor can, is 1.5 to 2 times as fast, and
+    differs in up to `engines.AGREEMENT` pixels a pass: areas that are compared should come from one engine.
+    A pass's answer depends neither on chunks nor on what is in its batch by more than rounding.
 
     Examples
     --------
@@ -89,8 +89,8 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
     >>> bool(((segment(power, "otsu", lake=lake) > 0.5) == outline).all())
     True
     """
-    if engine not in ENGINES:
-        msg = f"engine {engine!r} isn't known; allowed are {', '.join(map(repr, ENGINES))}"
+    if engine not in engines.ENGINES:
+        msg = f"engine {engine!r} isn't known; allowed are {', '.join(map(repr, engines.ENGINES))}"
         raise ConfigError(msg)
     if str(model) == "otsu":
         from cubekit.segmentation.otsu import segment_otsu
@@ -106,16 +106,19 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
         raise ConfigError(msg)
     _check_preprocessing(card, da.attrs.get("preprocessing"), path)
     sha256 = models.model_hash(path)
-    function = partial(_predict_with, path=str(path), sha256=sha256)
-    attrs = {"model": card.name, "model_hash": sha256, "model_threshold": card.threshold}
+    # Chosen here, not where it runs: all workers use the same, and the result tells which.
+    exact = engines.resolve(engine, passes=da.sizes.get("time", 0))
+    batch = engines.batch_of(exact)
+    function = partial(_predict_with, path=str(path), sha256=sha256, engine=exact)
+    attrs = {"model": card.name, "model_hash": sha256, "model_threshold": card.threshold, "engine": exact}
     if card.interval_block_m is not None:
         attrs["interval_block_m"] = card.interval_block_m
     if "prior" not in card.channels:
-        return map_passes(function, da, attrs)
+        return map_passes(function, da, attrs, batch=batch)
     if lake is None:
         msg = f"model {card.name!r} sees the lake's outline; give lake=, e.g. lakes.catalogue()['tsho_rolpa']"
         raise ConfigError(msg)
-    return map_passes(function, da, attrs, outline_on_window(da, lake)[None])
+    return map_passes(function, da, attrs, outline_on_window(da, lake)[None], batch=batch)
 
 
 def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -135,22 +138,31 @@ def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDAr
 
     Notes
     -----
-    At most `BATCH` chips at once. Channels last and float32: the fastest layout on CPUs (oneDNN).
+    At most `engines.BATCH` chips at once, in float32, channels last (oneDNN's fastest layout on CPUs), weights as they
+    are: what evaluates a training.
     """
     import torch
 
+    def answer(chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            given = torch.from_numpy(chips).to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last)
+            probability: npt.NDArray[np.float32] = torch.sigmoid(network(given))[:, 0].numpy()
+        return probability
+
+    return _in_batches(answer, images, engines.BATCH)
+
+
+def _in_batches(answer: Answer, images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
+    """Cut images into chips, ask for at most so many at once, and put the answers together."""
     images = images[:, None] if images.ndim == 3 else images
     probability = np.empty((len(images), *images.shape[-2:]), np.float32)
     tiles = cut(images.shape[-2:])
     jobs = [(number, tile) for number in range(len(images)) for tile in range(len(tiles))]
     tiled = np.empty((len(tiles), *tiles[0].shape), np.float32)
-    for start in range(0, len(jobs), BATCH):
-        batch = jobs[start : start + BATCH]
-        chips = np.stack([tiles[tile].chip(images[number]) for number, tile in batch])
-        with torch.inference_mode():
-            given = torch.from_numpy(chips).to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last)
-            answer = torch.sigmoid(network(given))[:, 0].numpy()
-        for (number, tile), one in zip(batch, answer, strict=True):
+    for start in range(0, len(jobs), size):
+        batch = jobs[start : start + size]
+        answers = answer(np.stack([tiles[tile].chip(images[number]) for number, tile in batch]))
+        for (number, tile), one in zip(batch, answers, strict=True):
             tiled[tile] = one
             if tile == len(tiles) - 1:
                 probability[number] = blend(tiled, tiles)
@@ -164,30 +176,19 @@ def _predict_with(
     *,
     path: str,
     sha256: str,
+    engine: str,
 ) -> npt.NDArray[np.float32]:
-    """Run on a worker: one block of whole images."""
+    """Run on a worker: one block of whole images of some passes."""
     probability = np.full(images.shape, np.nan, np.float32)
     seen = observed.any(axis=(1, 2))
     if seen.any():  # a pass without data costs nothing, not even the model
         given = images[seen]
         if prior is not None:
             given = np.stack([given, np.broadcast_to(prior, given.shape)], axis=1)
-        probability[seen] = predict(_network(path, sha256), given)
+        running = engines.load(path, sha256, engine)
+        probability[seen] = _in_batches(running, given, running.batch)
     probability[~observed] = np.nan
     return probability
-
-
-def _network(path: str, sha256: str) -> torch.nn.Module:
-    """The network of a file, loaded on first use in this process."""
-    with _lock:
-        if sha256 not in _loaded:
-            network = models.load_model(path, expected_hash=sha256)
-            import torch  # not before: load_model names the extra when it is missing
-
-            network = network.to(memory_format=torch.channels_last)
-            _loaded.clear()
-            _loaded[sha256] = network
-        return _loaded[sha256]
 
 
 def _check_preprocessing(card: ModelCard, text: Any, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The null distribution of Mann-Kendall's S, exact for short series, ties included."""
+"""The null distribution of Mann-Kendall's S: exact for short series, ties included, and of autocorrelated ones."""
 
 from __future__ import annotations
 
@@ -63,17 +63,72 @@ def p_value(s: int, ties: tuple[int, ...]) -> float:
     return float(exact_p(ties)[abs(s)]) if sum(ties) <= EXACT_UP_TO else normal_p(s, ties)
 
 
-def p_values(s: NDArray[np.int64], length: int) -> NDArray[np.float64]:
-    """Two-sided p of many S of as many different values each: `p_value` without ties, once for every S that occurs."""
+def p_values(s: NDArray[np.int64], ties: tuple[int, ...], inflation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two-sided p of many S of series with the same ties.
+
+    Parameters
+    ----------
+    s
+        S of each series.
+    ties
+        As for `exact_p`.
+    inflation
+        Variance of each S over that of independent values; where it is 1, p is `p_value`.
+
+    Returns
+    -------
+    numpy.ndarray
+        p, 0 to 1. Elsewhere by the beta distribution of the range and the variance of S (Hamed 2009, J. Hydrol. 365),
+        with a continuity correction: S is bounded, and a normal distribution would never find a series in perfect
+        order significant when its variance is inflated.
+
+    Examples
+    --------
+    >>> p_values(np.array([23, 23, 33]), (1,) * 10, np.array([1, 1.73, 1.73])).round(4).tolist()
+    [0.0466, 0.1421, 0.0182]
+    """
     size, place = np.unique(np.abs(s), return_inverse=True)
-    return np.array([p_value(int(one), (1,) * length) for one in size])[place]
+    independent = np.array([p_value(int(one), ties) for one in size])[place]
+    if (inflation == 1).all() or not _largest(ties):
+        return independent
+    from scipy.special import betainc
+
+    shape = _shape(ties, inflation)
+    correlated = np.minimum(2 * betainc(shape, shape, 0.5 - (np.abs(s) - 1) / (2 * _largest(ties))), 1)
+    return np.where(inflation == 1, independent, np.where(s == 0, 1.0, correlated))
+
+
+def smallest_significant(length: int, level: float, inflation: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Smallest S with p < `level` of series of `length` different values; above the largest S where there is none."""
+    pairs = length * (length - 1) // 2
+    found = np.full(len(inflation), _smallest_of_independent(length, level))
+    rows = np.flatnonzero(inflation != 1)
+    if not len(rows):
+        return found
+    from scipy.special import betaincinv
+
+    shape = _shape((1,) * length, inflation[rows])
+    # p of S is below the level from the S on that lies above this
+    bound = 1 + pairs * (1 - 2 * betaincinv(shape, shape, level / 2))
+    whole = np.floor(bound).astype(np.int64) + 1
+    found[rows] = whole + (whole - pairs) % 2
+    return found
 
 
 @lru_cache(maxsize=1024)
-def smallest_significant(length: int, level: float) -> int | None:
-    """Find the smallest S with p < `level` for `length` different values; None where there is none."""
+def _smallest_of_independent(length: int, level: float) -> int:
     pairs, ties = length * (length - 1) // 2, (1,) * length
-    return next((s for s in range(pairs % 2, pairs + 1, 2) if p_value(s, ties) < level), None)
+    return next((s for s in range(pairs % 2, pairs + 1, 2) if p_value(s, ties) < level), pairs + 2)
+
+
+def _shape(ties: tuple[int, ...], inflation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Both parameters of the beta distribution on the range of S with its variance."""
+    return np.asarray((_largest(ties) ** 2 / (_variance(ties) * inflation) - 1) / 2)
+
+
+def _largest(ties: tuple[int, ...]) -> int:
+    """Largest S of values with ties: pairs that differ."""
+    return (sum(ties) ** 2 - sum(size**2 for size in ties)) // 2
 
 
 def _variance(ties: tuple[int, ...]) -> float:

@@ -18,6 +18,7 @@ CLIP = 3.0
 _LEVEL, _SLOPE = (1e-2, 1e3), (1e-3, 1e3)
 _NOISE = (1e-3, 1e3)
 _DRIFT = (1e-8, 1e2)
+_OFFSET = (1e-8, 1e6)
 _LIKE_THE_OTHERS = 1.0  # standard deviation of log noise among groups: what a group of few passes has by default
 
 
@@ -37,6 +38,9 @@ class Course:
         Variances per year, and per year cubed, of the random walks of level and slope.
     drift
         Of each group, per year, relative to the reference.
+    offset, offset_sd
+        Of each group from the reference, and the standard deviation of what is left unknown of it; 0 where offsets are
+        in the design.
     """
 
     t: Floats
@@ -48,6 +52,8 @@ class Course:
     level: float
     slope: float
     drift: Floats
+    offset: Floats
+    offset_sd: Floats
     _inverse: Floats
     _residual: Floats
 
@@ -72,7 +78,7 @@ class Course:
         return found[first:], covariance[first:, first:]
 
 
-def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats, *, reference: int) -> Course:
+def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats, *, reference: int, near: bool = False) -> Course:
     """Fit a course to values of several groups.
 
     Parameters
@@ -85,6 +91,9 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats, *, refere
         Columns that are known but for their coefficient, of full rank; the first is 1 and the second `t`.
     reference
         The group that the course belongs to.
+    near
+        Whether the levels of the other groups are expected to be that of the reference: normal around it, with a
+        variance of their own. Otherwise their offsets belong into the design.
 
     Notes
     -----
@@ -92,7 +101,7 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats, *, refere
     local linear trend, whose start is in the first two columns); the noise is independent with a variance per group.
     All groups but the reference may drift from it, each along a line of its own slope, normal around 0. All variances
     are found by restricted maximum likelihood (Patterson and Thompson 1971), with a weak prior that the noise of one
-    group is like that of the others.
+    group is like that of the others. With `near` so are the offsets of the groups, as one more effect.
     """
     from scipy.optimize import minimize
 
@@ -108,6 +117,9 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats, *, refere
     walks = (*_kernels(t - start, t - start), same)
     bounds = [tuple(np.log(limits)) for limits in (*[_NOISE] * groups, _LEVEL, _SLOPE, _DRIFT)]
     log = np.r_[np.zeros(groups), np.log([5e-2, 1e-2, 1e-3])]
+    if near:
+        apart = (group[:, None] == group) * np.multiply.outer(group != reference, group != reference).astype(np.float64)
+        walks, bounds, log = (*walks, apart), [*bounds, tuple(np.log(_OFFSET))], np.r_[log, np.log(1e-1)]
     for _ in range(3):
         log = minimize(
             _criterion,
@@ -129,8 +141,15 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats, *, refere
     covariance = np.asarray(np.linalg.inv(information), np.float64)
     coefficients = covariance @ (design.T @ inverse @ values)
     variances = np.exp(log) * scale**2
-    pull = away * (projected @ values)
-    drift = np.exp(log[-1]) * scale * np.bincount(group, pull, minlength=groups)
+    pull = projected @ values
+    level, slope, drifting, *offsets = variances[groups:]
+    drift = drifting / scale * np.bincount(group, away * pull, minlength=groups)
+    offset, offset_sd = np.zeros(groups), np.zeros(groups)
+    for one in np.flatnonzero(np.arange(groups) != reference) if near else ():
+        of_group, (variance,) = group == one, offsets
+        offset[one] = variance / scale * pull[of_group].sum()
+        known = variance / scale**2 * projected[np.ix_(of_group, of_group)].sum()
+        offset_sd[one] = np.sqrt(max(0.0, variance * (1 - known)))
     return Course(
         t=t,
         design=design,
@@ -138,9 +157,11 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats, *, refere
         covariance=covariance * scale**2,
         noise=np.sqrt(variances[:groups]),
         weights=weights,
-        level=float(variances[-3]),
-        slope=float(variances[-2]),
+        level=float(level),
+        slope=float(slope),
         drift=drift,
+        offset=offset,
+        offset_sd=offset_sd,
         _inverse=inverse / scale**2,
         _residual=(values - design @ coefficients) * scale,
     )
@@ -163,8 +184,11 @@ def _solve(
     """Inverse covariance of the values, the same with the design projected out, the design's information, log det."""
     from scipy import linalg
 
-    covariance = variances[-3] * walks[0] + variances[-2] * walks[1] + variances[-1] * walks[2]
-    covariance[np.diag_indices_from(covariance)] += variances[:-3][group] / weights
+    noises = len(variances) - len(walks)
+    covariance = np.zeros_like(walks[0])
+    for variance, kernel in zip(variances[noises:], walks, strict=True):
+        covariance += variance * kernel
+    covariance[np.diag_indices_from(covariance)] += variances[:noises][group] / weights
     factor, _ = linalg.lapack.dpotrf(covariance, lower=1)
     determinant = 2 * float(np.log(np.diag(factor)).sum())
     inverse, _ = linalg.lapack.dpotri(factor, lower=1)
@@ -183,13 +207,14 @@ def _criterion(
     pull = projected @ y
     value = (y @ pull + determinant + np.linalg.slogdet(information)[1]) / 2
     slopes = np.empty(len(log))
+    noises = len(log) - len(walks)
     by_value = (np.diag(projected) - pull**2) / weights
-    slopes[:-3] = np.bincount(group, by_value, minlength=len(log) - 3) * variances[:-3] / 2
-    for place, kernel in enumerate(walks, start=-3):
+    slopes[:noises] = np.bincount(group, by_value, minlength=noises) * variances[:noises] / 2
+    for place, kernel in enumerate(walks, start=noises):
         slopes[place] = (np.vdot(projected, kernel) - pull @ kernel @ pull) * variances[place] / 2
-    unlike = log[:-3] - log[:-3].mean()
+    unlike = log[:noises] - log[:noises].mean()
     value += float(unlike @ unlike) / 2 / (2 * _LIKE_THE_OTHERS) ** 2
-    slopes[:-3] += unlike / (2 * _LIKE_THE_OTHERS) ** 2
+    slopes[:noises] += unlike / (2 * _LIKE_THE_OTHERS) ** 2
     return float(value), slopes
 
 

@@ -11,6 +11,7 @@ the time between passes. Spreads and shifts below are those of simulated lakes a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,30 +21,47 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-COVERS = ("open", "ice", "melt")
+COVERS = ("open", "new_ice", "ice", "melt")
 
 ROUGH_DB = 3.0
 """Above its usual level in VV, open water counts as rough: twice the power."""
 
-_PER_DAY = np.array([[0, 1 / 200, 1 / 2000], [1 / 600, 0, 1 / 120], [1 / 14, 1 / 60, 0]])
-"""Rates from cover (row) to cover: open water for 200 days, ice for 100, melt for 11, on average."""
+_PER_DAY = np.array(
+    [
+        [0, 1 / 200, 1 / 20000, 1 / 2000],
+        [1 / 300, 0, 1 / 35, 1 / 300],
+        [1 / 1000, 0, 0, 1 / 100],
+        [1 / 14, 0, 1 / 60, 0],
+    ]
+)
+"""Rates from cover (row) to cover: open water for 200 days, new ice for 28, thicker for 90, melt for 11, on average.
+
+New and melting ice look alike; what tells them apart is that one comes before the thicker ice and one after it.
+"""
 
 _LONGEST = 45  # days between passes whose patterns are compared: ice grows and cracks
 
 # Of VV over the track's open water, dB: mean and standard deviation. Open water is a mixture, of wind and rough water
-_VV = {"open": (0.0, 1.7), "rough": (5.0, 2.2), "ice": (4.2, 2.8), "melt": (2.0, 2.2)}
-_VH = {"open": (0.0, 0.8), "rough": (1.5, 1.0), "ice": (7.0, 3.0), "melt": (3.0, 2.0)}
-_SPREAD = {"open": (0.0, 0.25), "rough": (0.0, 0.25), "ice": (0.05, 0.3), "melt": (0.3, 0.5)}  # log of the range
+_VV = {"open": (0.0, 1.7), "rough": (5.0, 2.2), "new_ice": (1.0, 2.5), "ice": (4.2, 2.8), "melt": (2.0, 2.2)}
+_VH = {"open": (0.0, 0.8), "rough": (1.5, 1.0), "new_ice": (3.5, 2.0), "ice": (7.0, 3.0), "melt": (3.0, 2.0)}
+# Log of the interquartile range
+_SPREAD = {"open": (0.0, 0.25), "rough": (0.0, 0.25), "new_ice": (0.05, 0.3), "ice": (0.05, 0.3), "melt": (0.3, 0.5)}
 _GALES = 0.1  # share of rough passes
-_ALIKE = {"open": 0.0, "ice": 0.55, "melt": 0.25}  # correlation with the pattern of the pass before or after
+# Correlation with the pattern of the pass before or after
+_ALIKE = {"open": 0.0, "ice": 0.55, "melt": 0.25}
 _ALIKE_SPREAD = {"open": 0.13, "ice": 0.2, "melt": 0.25}
+_LEAST_ALIKE = 0.35
+_ALIKE_PULL = 4  # passes that what is learned of it is drawn to this by
 _FIRST = 0.15  # share of ice whose neighbour is of another cover or winter
 _OUTLIER = 0.02
 _TEMPER = 0.7  # exponent of likelihoods: passes of one winter are alike beyond their cover
 
-_NEVER_WATER = -9.0  # dB; a cell above it at four fifths of a track's passes is in layover
+_NEVER_WATER = -9.0  # dB; a cell above it at more than half of a track's passes is in layover
 
 _PRIOR_VV, _PRIOR_VH, _PRIOR_SPREAD = (-19.5, 2.0), (-29.0, 3.0), (0.5, 0.4)
+_PRIOR_PATTERN = 1.0  # dB, root mean square
+_NO_WINTER = 300  # days; no ice lies that long
+_CLEARLY = 8.0  # logarithm of how much likelier the passes are
 _ROUNDS = 8
 _PULL = 1.0  # passes that the pattern of open water is drawn to none by
 
@@ -75,13 +93,14 @@ class Surface:
 
 
 class Water(NamedTuple):
-    """What calm open water looks like, by track."""
+    """What calm open water looks like, by track; and how well ice keeps its pattern."""
 
     vv: Floats  # dB, as is VH
     vh: Floats
     spread: Floats  # log of the interquartile range
     pattern: Floats  # (track, cell), dB beside the median
     noise: Floats  # standard deviation of the correlation of two passes
+    ice: Floats  # mean correlation of two passes of ice
 
 
 @dataclass(frozen=True)
@@ -95,8 +114,8 @@ class _Measured:
 def smoothed(surface: Surface) -> tuple[Floats, Floats]:
     """Probability of each cover (pass, cover) and VV over the track's open water, dB, from all passes."""
     measured = _measure(surface, _in_sight(surface))
-    water = _fit(surface, measured, _start(surface, measured), _ROUNDS)
-    likelihood = _likelihoods(surface, measured, water, ahead=True)
+    water = _learned(surface, measured)
+    likelihood = np.exp(_likelihoods(surface, measured, water, ahead=True))
     return _forward_backward(surface.days, likelihood), measured.vv - water.vv[surface.track]
 
 
@@ -115,8 +134,8 @@ def filtered(surface: Surface) -> tuple[Floats, Floats]:
         known, part = surface.until(begin + 1), surface.until(end)
         sight = _in_sight(known, tracks=int(part.track.max()) + 1)
         seen, shown = _measure(known, sight), _measure(part, sight)
-        water = _fit(known, seen, _start(known, seen), _ROUNDS, tracks=len(sight))
-        likelihood = _likelihoods(part, shown, water, ahead=False)
+        water = _learned(known, seen, tracks=len(sight))
+        likelihood = np.exp(_likelihoods(part, shown, water, ahead=False))
         chances[begin:end] = _forward(part.days, likelihood)[0][begin:]
         over[begin:end] = (shown.vv - water.vv[part.track])[begin:]
         begin = end
@@ -124,7 +143,7 @@ def filtered(surface: Surface) -> tuple[Floats, Floats]:
 
 
 def _in_sight(surface: Surface, tracks: int | None = None) -> NDArray[np.bool_]:
-    """Cells (track, cell) that a track sees dark now and then; layover of a cliff is bright at every pass.
+    """Cells (track, cell) that a track sees dark at half of its passes; those in the layover of a cliff seldom are.
 
     A track that no pass is of yet sees all.
     """
@@ -133,7 +152,7 @@ def _in_sight(surface: Surface, tracks: int | None = None) -> NDArray[np.bool_]:
     for track in np.unique(surface.track):
         own = surface.cells[surface.track == track]
         ordered = np.sort(own, axis=0)  # NaN last
-        place = (np.maximum(np.isfinite(own).sum(axis=0), 1) - 1) // 5
+        place = (np.maximum(np.isfinite(own).sum(axis=0), 1) - 1) // 2
         sight[track] = np.take_along_axis(ordered, place[None], axis=0)[0] <= _NEVER_WATER
     return sight
 
@@ -151,29 +170,58 @@ def _measure(surface: Surface, sight: NDArray[np.bool_]) -> _Measured:
     return _Measured(vv, np.where(known, surface.vh, np.nan), spread, centred)
 
 
-def _start(surface: Surface, measured: _Measured) -> Floats:
-    """First guess of how likely a pass is of open water: the dark half of its track, as far as water is that dark.
+def _learned(surface: Surface, measured: _Measured, tracks: int | None = None) -> Water:
+    """What open water looks like, from the first guess that explains the passes best.
 
-    Without the second, a record that begins in winter would take its ice for water.
+    The first takes for water the dark half of each track as far as water is usually that dark: a record that begins in
+    winter would else take its ice for water. Of a track that sees its water brighter, it knows none, and finds that all
+    its passes are alike, as only ice is. So once a record is longer than a winter, the dark halves are tried as they
+    are; they must explain the passes clearly better.
     """
+    count = int(surface.track.max()) + 1 if tracks is None else tracks
+    bounds = [sum(_PRIOR_VV)]
+    if surface.days[-1] - surface.days[0] >= _NO_WINTER:
+        bounds.append(np.inf)
+    usual, *others = (_fit(surface, measured, _start(surface, measured, bound), _ROUNDS, count) for bound in bounds)
+    for other in others:
+        if _evidence(surface, measured, other) > _evidence(surface, measured, usual) + _CLEARLY:
+            return other
+    return usual
+
+
+def _evidence(surface: Surface, measured: _Measured, water: Water) -> float:
+    """Log of how likely the passes are with such open water, and that water itself."""
+    log = _likelihoods(surface, measured, water, ahead=True)
+    total = _forward(surface.days, np.exp(log - log.max(axis=1, keepdims=True)))[2] + log.max(axis=1).sum()
+    for value, (usual, spread) in (
+        (water.vv, _PRIOR_VV),
+        (water.vh, _PRIOR_VH),
+        (water.spread, _PRIOR_SPREAD),
+        (np.sqrt((water.pattern**2).mean(axis=1)), (0.0, _PRIOR_PATTERN)),
+    ):
+        total -= 0.5 * (((value - usual) / spread) ** 2).sum()
+    return float(total)
+
+
+def _start(surface: Surface, measured: _Measured, bound: float) -> Floats:
+    """First guess of how likely a pass is of open water: the dark half of its track, as far as below a bound (dB)."""
     guess = np.zeros(len(surface.days))
     for track in np.unique(surface.track):
         members = np.flatnonzero((surface.track == track) & np.isfinite(measured.vv))
         if members.size:
             vv = measured.vv[members]
-            dark = (vv <= np.median(vv)) & (vv < sum(_PRIOR_VV))
+            dark = (vv <= np.median(vv)) & (vv < bound)
             guess[members] = np.where(dark, 0.9, 0.0)
     return guess
 
 
-def _fit(surface: Surface, measured: _Measured, guess: Floats, rounds: int, tracks: int | None = None) -> Water:
+def _fit(surface: Surface, measured: _Measured, guess: Floats, rounds: int, tracks: int) -> Water:
     """Expectation and maximisation: what open water looks like, and which passes are of it."""
-    count = int(surface.track.max()) + 1 if tracks is None else tracks
-    water = _open_water(surface, measured, guess, count)
+    water = _open_water(surface, measured, guess, np.zeros_like(guess), tracks)
     for _ in range(rounds):
-        chance = _forward_backward(surface.days, _likelihoods(surface, measured, water, ahead=True))
+        chance = _forward_backward(surface.days, np.exp(_likelihoods(surface, measured, water, ahead=True)))
         calm = chance[:, 0] * _calm(measured.vv - water.vv[surface.track])
-        water = _open_water(surface, measured, calm, count)
+        water = _open_water(surface, measured, calm, chance[:, 1] + chance[:, 2], tracks)
     return water
 
 
@@ -183,8 +231,11 @@ def _calm(over: Floats) -> Floats:
     return np.where(np.isfinite(over), usual / (usual + rough), 0.0)
 
 
-def _open_water(surface: Surface, measured: _Measured, weight: Floats, tracks: int) -> Water:
-    """Means of what is likely calm open water, drawn to what it is elsewhere where little of it was seen."""
+def _open_water(surface: Surface, measured: _Measured, weight: Floats, ice: Floats, tracks: int) -> Water:
+    """Means of what is likely calm open water, drawn to what it is elsewhere where little of it was seen.
+
+    `weight` and `ice` are how likely each pass is of calm open water and of ice.
+    """
     levels = []
     for values, (usual, spread), noise in (
         (measured.vv, _PRIOR_VV, _VV["open"][1]),
@@ -205,8 +256,12 @@ def _open_water(surface: Surface, measured: _Measured, weight: Floats, tracks: i
     before, _ = _alike(surface, measured, pattern)
     both = np.where(np.isfinite(before), weight * _previous(surface, weight), 0.0)
     squares = np.bincount(surface.track, both * np.nan_to_num(before) ** 2, tracks)
-    variance = (squares + 4 * _ALIKE_SPREAD["open"] ** 2) / (np.bincount(surface.track, both, tracks) + 4)
-    return Water(levels[0], levels[1], levels[2], pattern, np.sqrt(variance))
+    number = np.bincount(surface.track, both, tracks) + _ALIKE_PULL
+    waves = np.sqrt((squares + _ALIKE_PULL * _ALIKE_SPREAD["open"] ** 2) / number)
+    both = np.where(np.isfinite(before), ice * _previous(surface, ice), 0.0)
+    number = np.bincount(surface.track, both, tracks) + _ALIKE_PULL
+    kept = (np.bincount(surface.track, both * np.nan_to_num(before), tracks) + _ALIKE_PULL * _ALIKE["ice"]) / number
+    return Water(levels[0], levels[1], levels[2], pattern, waves, np.maximum(kept, _LEAST_ALIKE))
 
 
 def _previous(surface: Surface, values: Floats) -> Floats:
@@ -219,7 +274,7 @@ def _previous(surface: Surface, values: Floats) -> Floats:
 
 
 def _likelihoods(surface: Surface, measured: _Measured, water: Water, *, ahead: bool) -> Floats:
-    """Of every pass under every cover, up to a factor; the pass after counts where `ahead`."""
+    """Logarithm, of every pass under every cover; the pass after counts where `ahead`."""
     count = len(surface.days)
     log = np.zeros((count, len(COVERS)))
     shifts = (
@@ -248,11 +303,10 @@ def _likelihoods(surface: Surface, measured: _Measured, water: Water, *, ahead: 
     # The larger of two is larger than one, by chance alone
     best = np.where(np.isfinite(before) & np.isfinite(after) & ahead, 1 / np.sqrt(np.pi), 0.0) * noise
     open_ = _normal(alike, best, noise * np.where(best > 0, 0.83, 1.0))
-    ice = (1 - _FIRST) * _normal(alike, _ALIKE["ice"], _ALIKE_SPREAD["ice"]) + _FIRST * open_
+    ice = (1 - _FIRST) * _normal(alike, water.ice[surface.track], _ALIKE_SPREAD["ice"]) + _FIRST * open_
     melt = _normal(alike, _ALIKE["melt"], np.hypot(_ALIKE_SPREAD["melt"], noise))
-    log += np.where(np.isfinite(alike)[:, None], np.log(np.stack([open_, ice, melt], axis=1) + 0.02), 0.0)
-    log *= _TEMPER
-    return np.asarray(np.exp(log - log.max(axis=1, keepdims=True)))
+    log += np.where(np.isfinite(alike)[:, None], np.log(np.stack([open_, ice, ice, melt], axis=1) + 0.02), 0.0)
+    return np.asarray(log * _TEMPER)
 
 
 def _alike(surface: Surface, measured: _Measured, pattern: Floats) -> tuple[Floats, Floats]:
@@ -284,21 +338,24 @@ def _steps(hours: int) -> Floats:
     return np.asarray(expm(rates * hours / 24))
 
 
-def _forward(days: Floats, likelihood: Floats) -> tuple[Floats, list[Floats]]:
-    chances = np.empty_like(likelihood)
+def _forward(days: Floats, likelihood: Floats) -> tuple[Floats, list[Floats], float]:
+    """Chances given the passes up to each, the steps between them, and the logarithm of the likelihood of all."""
+    chances, total = np.empty_like(likelihood), 0.0
     steps = [_steps(round(gap * 24)) for gap in np.diff(days)]
     chance = _steps(24 * 36525)[0]  # where a century leads
     for index, here in enumerate(likelihood):
         if index:
             chance = chance @ steps[index - 1]
         chance = chance * here
-        chance /= chance.sum()
+        whole = float(chance.sum())
+        chance /= whole
+        total += math.log(whole)
         chances[index] = chance
-    return chances, steps
+    return chances, steps, total
 
 
 def _forward_backward(days: Floats, likelihood: Floats) -> Floats:
-    chances, steps = _forward(days, likelihood)
+    chances, steps, _ = _forward(days, likelihood)
     later = np.ones(likelihood.shape[1])
     for index in range(len(days) - 2, -1, -1):
         later = steps[index] @ (likelihood[index + 1] * later)

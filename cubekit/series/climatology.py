@@ -184,7 +184,8 @@ def ice_dates(states: xr.Dataset) -> xr.Dataset:
             The last pass without ice and the first of the winter's ice.
         ``thaw_after``, ``thaw_by``
             The last pass with ice (wet snow and ice that breaks up included) and the first without.
-            NaT where there is none within 60 days: such a date is not known.
+            NaT where there is none within 60 days: such a date is not known. Nor is one of ice that lasts from one
+            winter into the next.
         ``passes``
             int32, passes of known state in this winter's twelve months.
 
@@ -234,10 +235,12 @@ def ice_dates(states: xr.Dataset) -> xr.Dataset:
         counts[index] = members.size
         if members.size and frozen[members].any():
             first, last = (members[end] for end in _stretch(frozen[members]))
-            if first > 0 and stamps[first] - stamps[first - 1] <= _LONGEST_GAP:
+            # Where winters meet, the pass beside this one's stretch may be of the other's ice
+            if first > 0 and not frozen[first - 1] and stamps[first] - stamps[first - 1] <= _LONGEST_GAP:
                 dates[:2, index] = stamps[first - 1], stamps[first]
-            if last + 1 < len(stamps) and stamps[last + 1] - stamps[last] <= _LONGEST_GAP:
-                dates[2:, index] = stamps[last], stamps[last + 1]
+            after = last + 1
+            if after < len(stamps) and not frozen[after] and stamps[after] - stamps[last] <= _LONGEST_GAP:
+                dates[2:, index] = stamps[last], stamps[after]
     names = {
         "freeze_after": "last pass before the ice",
         "freeze_by": "first pass with ice",

@@ -10,14 +10,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cubekit.errors import ConfigError, NoObservations
-from cubekit.series._state_space import CLIP, Course, as_years, fit
+from cubekit.series._state_space import CLIP, as_years, fit
+from cubekit.series._steps import find_steps
 from cubekit.series.season import MIN_OBSERVED
 
 COVARIATES = ("platform", "processor")
 """Coordinates along time whose changes are tested for steps, where they are there."""
 
-LEVEL = 0.05
-"""Level of the tests of all steps of a lake together (Holm 1979)."""
+LEVEL = 0.01
+"""Level of the tests of all steps of a lake together (Holm 1979). Strict: a step that is found is taken out, and taking
+out one that was none costs more than a second track gains."""
 
 FEWEST = 5
 """Passes with a known area without which nothing is fused; and a platform has to have for a test."""
@@ -71,7 +73,8 @@ def fuse(area: xr.Dataset, *, min_observed: float = MIN_OBSERVED) -> xr.Dataset:
     area
         What `lake_area` or `join_areas` returns, over time, with the coordinate ``track`` in memory, and of one lake.
         Where it has the coordinates ``source``, ``platform`` or ``processor`` along time they are taken into account:
-        a track of two sources counts as two; changes of platform and processor are tested.
+        a track of two sources counts as two; changes of platform and processor are tested. Areas of `completed_area`,
+        which has ``area_seen_km2`` too, are expected to have one level, see Notes.
     min_observed
         Passes that saw less than this share of the most that their track has ever seen of the lake zone are not used,
         nor those of an ice-covered, snow-covered or rough lake (``state``), nor those without an area.
@@ -112,7 +115,7 @@ def fuse(area: xr.Dataset, *, min_observed: float = MIN_OBSERVED) -> xr.Dataset:
         Over ``step`` (e.g. ``platform sentinel-1c``, against the platform with most passes), also where none is found:
 
         ``step_size``, ``step_low``, ``step_high``, ``step_p``, ``step_passes``, ``step_found``
-            km2; two-sided p, by Holm's method for all steps tested; bool at 5 %. NaN where it can't be told from
+            km2; two-sided p, by Holm's method for all steps tested; bool at 1 %. NaN where it can't be told from
             the offset of a track, or has fewer than 5 passes. A step that is found is taken out of the fused series.
 
     Raises
@@ -138,6 +141,14 @@ def fuse(area: xr.Dataset, *, min_observed: float = MIN_OBSERVED) -> xr.Dataset:
     the zone as the descending 121, and a sixth less water). Its own bias
     stays: ``level_error`` bounds it.
 
+    Completed areas (with ``area_seen_km2``): what was completed in the mean over a track's passes is added to all of
+    them, as each year's own would bring the errors of the other tracks in twice; what the hidden shore did meanwhile
+    is left to the drift. The offsets are then normal around 0 with a variance of their own, by restricted likelihood
+    too: tracks that agree share their level and gain most from each other, tracks that don't keep theirs
+    (`analyses/fusion_gain.py`).
+
+    The series is smooth, its errors are shared by neighbours: a test for trends takes it for sure. Test the passes.
+
     Steps are tested with the variances found without them, which is cautious. A platform that replaces another for good
     can hardly be told from a lake that changes at that time: its interval is wide, and says so.
 
@@ -156,8 +167,8 @@ def fuse(area: xr.Dataset, *, min_observed: float = MIN_OBSERVED) -> xr.Dataset:
     """
     times, layout = _check(area, min_observed)
     inputs = [_whole(area[name]) for name in ("area_km2", "observed_fraction")]
-    optional = [_whole(area[name]) for name in ("area_low", "area_high", "state") if name in area.variables]
-    has_bounds, has_state = "area_low" in area and "area_high" in area, "state" in area
+    names_given = [name for name in ("area_low", "area_high", "state", "area_seen_km2") if name in area.variables]
+    optional = {name: _whole(area[name]) for name in names_given}
     names = {
         "time": ("area_km2", "area_sd", "weight", "gap_days"),
         "track": ("offset", "offset_sd", "drift", "noise", "passes", "seen", "level_error", "reference"),
@@ -167,14 +178,13 @@ def fuse(area: xr.Dataset, *, min_observed: float = MIN_OBSERVED) -> xr.Dataset:
     results = xr.apply_ufunc(
         _fuse,
         *inputs,
-        *optional,
+        *optional.values(),
         kwargs={
+            "names": tuple(optional),
             "t": as_years(times.to_numpy()),
             "months": times.month.to_numpy(),
             "layout": layout,
             "min_observed": float(min_observed),
-            "bounds": has_bounds,
-            "states": has_state,
         },
         input_core_dims=[["time"]] * (len(inputs) + len(optional)),
         output_core_dims=[["time", "time_other"], *dims],
@@ -247,35 +257,44 @@ def _fuse(
     area: NDArray[Any],
     fraction: NDArray[Any],
     *optional: NDArray[Any],
+    names: tuple[str, ...],
     t: NDArray[np.float64],
     months: NDArray[Any],
     layout: _Layout,
     min_observed: float,
-    bounds: bool,
-    states: bool,
 ) -> tuple[NDArray[np.float64], ...]:
     count = len(layout.tracks)
+    given = dict(zip(names, optional, strict=True))
     seen = np.array([np.nan_to_num(fraction[layout.track == one]).max() for one in range(count)])
     used = np.isfinite(area) & (fraction >= min_observed * seen[layout.track])
-    if states:
-        used &= np.isin(optional[-1], _USABLE_STATES)
+    if "state" in given:
+        used &= np.isin(given["state"], _USABLE_STATES)
     rows = np.flatnonzero(used)
     if rows.size < FEWEST:
         msg = f"{rows.size} of {used.size} passes can be used, a fused series needs {FEWEST}; give a longer period"
         raise NoObservations(msg)
     passes = np.bincount(layout.track[rows], minlength=count)
-    best = seen[passes > 0].max()
-    typical = [np.median(area[rows][layout.track[rows] == one]) if passes[one] else -np.inf for one in range(count)]
-    reference = int(np.argmax(np.where((seen >= best - _AS_MUCH) & (passes > 0), typical, -np.inf)))
+    near = "area_seen_km2" in given
+    if near:
+        area = _evened(area, given["area_seen_km2"], layout.track, rows)
+    reference = _reference(area, seen, layout.track, rows)
     # Tracks without a pass have no number among the groups
     number = np.cumsum(passes > 0) - 1
     others = [one for one in np.flatnonzero(passes) if one != reference]
+    free = [] if near else others
     design = np.column_stack(
-        [_common(t, t[rows], months[rows]), *((layout.track == one).astype(np.float64) for one in others)]
+        [_common(t, t[rows], months[rows]), *((layout.track == one).astype(np.float64) for one in free)]
     )
-    how = {"reference": int(number[reference])}
+    how = {"reference": int(number[reference]), "near": near}
     course = fit(area[rows].astype(np.float64), t[rows], number[layout.track[rows]], design[rows], **how)
-    size, sd, p = _steps(course, layout, rows)
+    size, sd, p = find_steps(
+        course,
+        rows,
+        indicators=layout.indicators,
+        levels=layout.levels,
+        first_step=layout.first_step,
+        fewest=FEWEST,
+    )
     taken = np.flatnonzero(p < LEVEL)
     if taken.size:
         columns = layout.indicators[taken].T.astype(np.float64)
@@ -285,13 +304,15 @@ def _fuse(
     drift = noise.copy()
     noise[passes > 0], drift[passes > 0] = course.noise, course.drift
     offset[reference] = offset_sd[reference] = 0.0
-    first = design.shape[1] - len(others) - taken.size
-    places = np.arange(first, first + len(others))
-    offset[others] = course.coefficients[places]
-    offset_sd[others] = np.sqrt(np.diag(course.covariance)[places])
+    first = design.shape[1] - len(free) - taken.size
+    places = np.arange(first, first + len(free))
+    offset[free] = course.coefficients[places]
+    offset_sd[free] = np.sqrt(np.diag(course.covariance)[places])
+    if near:
+        offset[others], offset_sd[others] = course.offset[number[others]], course.offset_sd[number[others]]
     level_error = np.full(count, np.nan)
-    if bounds:
-        half = (optional[1] - optional[0]) / 2 / _NORMAL
+    if {"area_low", "area_high"} <= given.keys():
+        half = (given["area_high"] - given["area_low"]) / 2 / _NORMAL
         for one in np.flatnonzero(passes):
             level_error[one] = np.median(half[rows][layout.track[rows] == one])
     # At the reference's level: columns of tracks and steps are 0
@@ -311,51 +332,31 @@ def _fuse(
     )
 
 
+def _reference(area: NDArray[Any], seen: NDArray[np.float64], track: NDArray[np.intp], rows: NDArray[np.intp]) -> int:
+    """Number of the track whose level the series gets: see the notes of `fuse`."""
+    typical = np.full(len(seen), -np.inf)
+    for one in np.unique(track[rows]):
+        typical[one] = np.median(area[rows][track[rows] == one])
+    best = seen[np.isfinite(typical)].max()
+    return int(np.argmax(np.where(seen >= best - _AS_MUCH, typical, -np.inf)))
+
+
+def _evened(
+    area: NDArray[Any], seen: NDArray[Any], track: NDArray[np.intp], rows: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Areas completed by the same for all passes of a track, else the errors of the other tracks would count twice."""
+    count = int(track.max()) + 1
+    hidden = np.bincount(track[rows], (area - seen)[rows], minlength=count)
+    mean = hidden / np.maximum(np.bincount(track[rows], minlength=count), 1)
+    return np.asarray(seen + mean[track], np.float64)
+
+
 def _common(t: NDArray[np.float64], used: NDArray[np.float64], months: NDArray[Any]) -> NDArray[np.float64]:
     """Columns that all tracks share: level, slope, and the season where enough of the year was seen."""
     columns = [np.ones(len(t)), t - used.mean()]
     if np.unique(months).size >= _SEASONAL_MONTHS and np.ptp(used) >= _SEASONAL_YEARS:
         columns += [np.sin(2 * np.pi * t), np.cos(2 * np.pi * t)]
     return np.column_stack(columns)
-
-
-def _steps(
-    course: Course, layout: _Layout, rows: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Size, standard deviation and p of every step, each against the level of its covariate with most passes."""
-    from scipy.special import stdtr
-
-    size, sd, p = (np.full(len(layout.steps), np.nan) for _ in range(3))
-    tested: list[int] = []
-    basis = course.design
-    for codes, first in zip(layout.levels, layout.first_step, strict=True):
-        passes = np.bincount(codes[rows], minlength=int(codes.max()) + 1)
-        for level in np.argsort(-passes)[1:]:
-            column = layout.indicators[first + level][rows].astype(np.float64)
-            if passes[level] >= FEWEST and _apart(basis, column):
-                tested.append(first + int(level))
-                basis = np.column_stack([basis, column])
-    if tested:
-        found, covariance = course.extended(layout.indicators[tested][:, rows].T.astype(np.float64))
-        deviation = np.sqrt(np.diag(covariance))
-        size[tested], sd[tested] = found, deviation
-        freedom = max(1, len(rows) - basis.shape[1] - len(course.noise))
-        p[tested] = _holm(2 * stdtr(freedom, -np.abs(found / deviation)))
-    return size, sd, p
-
-
-def _apart(basis: NDArray[np.float64], column: NDArray[np.float64]) -> bool:
-    """Whether a column is more than a sum of others (to 1 % of its length)."""
-    rest = column - basis @ np.linalg.lstsq(basis, column)[0]
-    return bool(np.linalg.norm(rest) > 0.01 * np.linalg.norm(column))
-
-
-def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P-values of tests that were made together (Holm 1979)."""
-    order = np.argsort(p)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return adjusted
 
 
 def _described(

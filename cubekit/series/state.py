@@ -112,8 +112,8 @@ def lake_states(passes: xr.Dataset, lake: Lake, *, past_only: bool = False) -> x
 
         ``state``
             int8, CF flags as in `lake_area`: 0 unknown, 1 open, 2 ice, 3 wet snow, 4 rough. The likeliest; unknown
-            where less than 30 % of the inner lake was observed, cells that the track hardly ever sees darker than
-            -9 dB (layover) counted out. *Wet snow* is all that melts on a lake: snow or ice
+            where less than 30 % of the inner lake was observed, cells that the track sees brighter than -9 dB at more
+            than half of its passes (layover) counted out. *Wet snow* is all that melts on a lake: snow or ice
             wet at its surface, and ice that breaks up. *Rough* is open water of twice the power (3 dB) of what its
             track usually sees of it, where a lake and its shore can hardly be told apart.
         ``probabilities``
@@ -139,15 +139,19 @@ def lake_states(passes: xr.Dataset, lake: Lake, *, past_only: bool = False) -> x
     -----
     Lazy with dask; one small table a lake is computed at once, of one number a cell and pass.
 
-    A hidden Markov model (Rabiner 1989) in continuous time: the lake is open, under ice, or melting, and turns from one
-    into the other at constant rates (200, 100 and 11 days on average), whatever the month. All tracks see the same
-    cover. What a pass shows is judged against calm open water as its own track sees it: VV, VH, the spread of cells,
-    and how alike the pattern on the lake is to that of the track's pass before (and after): ice keeps its pattern of
-    cracks and bubbles through the winter, while waves forget theirs. What open water looks like, the pattern of layover
-    on it included, is learned from the lake itself by expectation and maximisation (Dempster et al. 1977).
+    A hidden Markov model (Rabiner 1989) in continuous time: the lake is open, under new ice, under thicker ice, or
+    melting, and turns from one into the other at constant rates (200, 28, 90 and 11 days on average), whatever the
+    month. New ice, dark as what melts is, and thicker ice are both *ice*. All tracks see the same cover. What a pass
+    shows is judged against calm open water as its own track sees it: VV, VH, the spread of cells, and how alike the
+    pattern on the lake is to that of the track's pass before (and after): ice keeps its pattern of cracks and bubbles
+    through the winter, while waves forget theirs. What open water looks like, the pattern of layover on it included,
+    and how well ice keeps its pattern, are learned from the lake itself by expectation and maximisation (Dempster et
+    al. 1977).
 
     A record that begins in winter can't know its open water: with `past_only`, states of the first winter are the least
-    certain, and freeze-up and break-up are told a pass or two late.
+    certain, and freeze-up and break-up are told a pass or two late. Nor can a track that has seen the lake hardly but
+    in winter and spring: some passes of ice are then taken for its open water. A track in whose layover most of the
+    lake lies has unknown states only.
 
     Examples
     --------
@@ -223,9 +227,10 @@ def _states(
     codes = np.unique(tracks, return_inverse=True)[1][order]
     surface = Surface(days, codes.astype(np.int64), cells[order].astype(np.float64), vh[order].astype(np.float64))
     covers, over = (filtered if past_only else smoothed)(surface)
+    water, new_ice, ice, melt = covers.T
     rough = np.where(np.isfinite(over), _beyond(over), 0.0)
     chances = np.empty((len(order), len(SURFACES)))
-    chances[order] = np.stack([covers[:, 0] * (1 - rough), covers[:, 1], covers[:, 2], covers[:, 0] * rough], axis=1)
+    chances[order] = np.stack([water * (1 - rough), new_ice + ice, melt, water * rough], axis=1)
     above = np.empty(len(order))
     above[order] = over
     seen = np.isfinite(above)

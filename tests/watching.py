@@ -1,0 +1,307 @@
+"""A lake that is watched: an archive into which granules come one by one, one lake that drains, and a clock.
+
+As a script it is what is killed: it follows orders, one a line, each in a fork of its own, as `crashing` does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # as a script
+
+import factories
+import numpy as np
+from servers import Answer, Request, Service, serving
+from sqlalchemy import select
+
+from cubekit import cube
+from cubekit.config import Study
+from cubekit.lakes import catalogue
+from cubekit.passes import absolute_orbit
+from cubekit.service.context import Context
+from cubekit.service.state import Alert, AlertEvent, Delivery, Release, State, newest_release
+from cubekit.service.watch import watch
+
+LAKE = catalogue()["tsho_rolpa"].at_spacing(30)
+SECRET = "a secret of a webhook"  # noqa: S105
+LIVE = datetime(2019, 6, 1, tzinfo=UTC)
+"""When the service looks for the first time."""
+
+FIRST_121 = datetime(2019, 1, 9, 0, 11, 35, tzinfo=UTC)
+FIRST_12 = datetime(2019, 1, 1, 12, 14, 8, tzinfo=UTC)
+LATENCY = timedelta(hours=6)
+
+
+def times(start: datetime, end: datetime) -> list[tuple[datetime, str, str]]:
+    """Passes of two platforms on two tracks in a period: when, by whom, and the burst that sees the lake."""
+    found = []
+    for first, burst in ((FIRST_121, "T121-257648-IW2"), (FIRST_12, "T012-023790-IW1")):
+        for platform, days in (("S1A", 0), ("S1B", 6)):
+            cycles = range((start - first).days // 12 - 1, (end - first).days // 12 + 2)
+            moments = [first + timedelta(days=12 * cycle + days) for cycle in cycles]
+            found += [(moment, platform, burst) for moment in moments if start <= moment < end]
+    return sorted(found)
+
+
+def image(number: int, share: float) -> np.ndarray:
+    """The lake, calm and dark, of which the lowest `share` has drained."""
+    values = factories.dark_lake(LAKE, number)
+    if share:
+        rows = np.flatnonzero(np.pad(LAKE.outline_mask.values, 10).any(axis=1))
+        dry = rows[-max(1, round(share * len(rows))) :]
+        land = np.random.default_rng(1000 + number).gamma(6, 0.16 / 6, values.shape)
+        values[dry] = land[dry]
+    return values.astype("float32")
+
+
+def granule(folder: Path, moment: datetime, platform: str, burst: str, *, share: float = 0.0) -> list[Path]:
+    """One granule of the lake."""
+    number = int(moment.timestamp() // 60) % 2**31
+    orbit = absolute_orbit({"S1A": "sentinel-1a", "S1B": "sentinel-1b"}[platform], moment)
+    stamp, values = f"{moment:%Y%m%dT%H%M%S}", image(number, share)
+    return factories.opera(folder, LAKE, stamp, values=values, burst=burst, platform=platform, orbit=orbit)
+
+
+@dataclass
+class Coming:
+    """Granules on their way into an archive: each moves there when it is processed."""
+
+    store: Path
+    folder: Path
+    due: dict[datetime, list[Path]] = field(default_factory=dict)
+
+    def come(self, now: datetime) -> int:
+        """Let arrive what is processed by now; how many granules did."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        arrived = [moment for moment in sorted(self.due) if moment <= now]
+        for moment in arrived:
+            # The first band last: without the others the granule is not there.
+            for path in sorted(self.due.pop(moment), key=lambda path: "_VV" in path.name):
+                shutil.copy(path, self.folder / f".{path.name}")
+                (self.folder / f".{path.name}").rename(self.folder / path.name)
+        return len(arrived)
+
+
+def arrivals(home: Path, start: datetime, end: datetime, *, drained: datetime | None = None) -> Coming:
+    """Make the granules of a period; from `drained` on a third of the lake is gone."""
+    made = Coming(home / "store", home / "archive")
+    for moment, platform, burst in times(start, end):
+        share = 0.35 if drained is not None and moment >= drained else 0.0
+        files = granule(made.store, moment, platform, burst, share=share)
+        made.due.setdefault(moment + LATENCY, []).extend(files)
+    return made
+
+
+def study(home: Path, uri: str | None = None, **service: object) -> Study:
+    """A study of the lake, of which all areas are known: dark is water."""
+    document = {
+        "study": {"name": "watched", "out": str(home / "out")},
+        "lake": [{"id": LAKE.id}],
+        "source": {"uri": uri or f"folder:{home / 'archive'}"},
+        "preprocess": {"looks": 6.0},
+        "model": {"path": "otsu"},
+        "service": service,
+    }
+    return Study.parse(document)
+
+
+@dataclass
+class Clock:
+    """A clock that goes when it is told to, and a second further each time that it is read."""
+
+    moment: datetime
+
+    def __call__(self) -> datetime:
+        self.moment += timedelta(seconds=1)
+        return self.moment
+
+
+class Hook(Service):
+    """A webhook: keeps what it is told, and says no as often as it is told to."""
+
+    def answer(self, request: Request) -> Answer:
+        return Answer(204)
+
+    @property
+    def told(self) -> list[tuple[str, bytes]]:
+        """Keys and bodies of what it has taken, in order."""
+        taken = [one for one in self.log if one.answer.status < 300]
+        return [(str(one.request.headers["Idempotency-Key"]), one.request.body) for one in taken]
+
+
+@contextmanager
+def hooked() -> Iterator[tuple[Hook, str]]:
+    """A webhook and its address."""
+    hook = Hook()
+    with serving(hook) as url:
+        yield hook, f"{url}/lakes"
+
+
+def check_served(out: Path) -> str | None:
+    """What is served is whole, at whatever moment; the name of the release."""
+    state = State.of(out)
+    try:
+        with state.read() as session:
+            release = newest_release(session, LAKE.id)
+            known = set(session.scalars(select(Release.id)))
+            alerts = session.scalars(select(Alert)).all()
+            events = session.scalars(select(AlertEvent)).all()
+            deliveries = session.scalars(select(Delivery)).all()
+    finally:
+        state.close()
+    if release is None:
+        assert not alerts
+        return None
+    folder = out / release.folder
+    told = json.loads((folder / "release.json").read_text())
+    assert told["snapshot"] == release.snapshot
+    rows = (folder / "series" / "opera" / "areas.csv").read_text().splitlines()
+    assert len(rows) == told["passes"] + 1
+    path = out / "cubes" / "opera" / LAKE.id
+    passes = cube.open_cube(path, as_of=release.snapshot)
+    water = cube.open_water(path, release.model, as_of=release.snapshot)
+    assert passes.sizes["time"] == water.sizes["time"] == told["passes"]
+    assert passes["time"].values.max() == np.datetime64(release.latest_pass.replace(tzinfo=None))
+    assert {one.release for one in alerts} | {one.release for one in events} <= known
+    assert {one.alert for one in events} == {one.id for one in alerts}
+    stages = {(one.alert, one.stage) for one in events}
+    assert len(stages) == len(events)
+    assert all((one.id, one.stage) in stages for one in alerts)
+    assert {one.event for one in deliveries} <= {one.id for one in events if not one.history}
+    return release.id
+
+
+@dataclass
+class Reader:
+    """Somebody who reads what is served, all along."""
+
+    out: Path
+    seen: set[str] = field(default_factory=set)
+    checks: int = 0
+    faults: list[BaseException] = field(default_factory=list)
+    _done: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        while not self._done.is_set():
+            try:
+                if (self.out / "service" / "state.sqlite").exists():
+                    name = check_served(self.out)
+                    self.seen |= {name} if name else set()
+                    self.checks += 1
+            except BaseException as error:
+                self.faults.append(error)
+                raise
+            self._done.wait(0.02)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        thread = threading.Thread(target=self.run, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._done.set()
+            thread.join()
+        assert not self.faults, self.faults
+
+
+def outcome(out: Path) -> dict[str, object]:
+    """What a service has come to, but for when: passes, areas, alerts, their steps, and what was told to whom."""
+    state = State.of(out)
+    with state.read() as session:
+        release = newest_release(session, LAKE.id)
+        assert release is not None
+        alerts = {one.id: (one.sign, one.stage, one.outcome) for one in session.scalars(select(Alert))}
+        events = sorted((one.alert, one.stage, one.history) for one in session.scalars(select(AlertEvent)))
+        told = sorted(
+            (one.alert, one.stage, delivery.state)
+            for delivery, one in session.execute(select(Delivery, AlertEvent).join(AlertEvent)).all()
+        )
+    state.close()
+    dataset = cube.open_cube(out / "cubes" / "opera" / LAKE.id).drop_vars("ingested").load()
+    return {
+        "passes": dataset,
+        "tables": {
+            path.name: without_snapshot(path)
+            for path in sorted((out / release.folder / "series" / "opera").glob("*.csv"))
+        },
+        "outlines": outline_rows(next((out / release.folder / "outlines" / "opera").glob("*.geojson"))),
+        "alerts": alerts,
+        "events": events,
+        "told": told,
+    }
+
+
+def without_snapshot(path: Path) -> list[str]:
+    """Rows of a table without the cube's snapshot, which has a name of its own each time."""
+    header, *rows = path.read_text().splitlines()
+    columns = header.split(",")
+    if "snapshot" not in columns:
+        return [header, *rows]
+    place = len(columns) - columns.index("snapshot")
+    return [header] + [",".join([*parts[:-place], *parts[len(parts) - place + 1 :]]) for parts in _parts(rows)]
+
+
+def _parts(rows: Sequence[str]) -> Iterator[list[str]]:
+    return (row.split(",") for row in rows)
+
+
+def outline_rows(path: Path) -> list[str]:
+    content = json.loads(path.read_text())
+    for one in content["features"]:
+        one["properties"].pop("snapshot", None)
+    return [json.dumps(one, sort_keys=True) for one in content["features"]]
+
+
+def work(path: str, moment: str, once: bool) -> None:
+    """Watch once, or until somebody ends it, from a moment on."""
+    context = Context.of(Study.load(path), now=Clock(datetime.fromisoformat(moment)))
+    sys.stdout.write(f"start {os.getpid()}\n")
+    sys.stdout.flush()
+    if once:
+        watch(context, once=True)
+    else:
+        from cubekit.service.watch import ending_on_signals
+
+        with ending_on_signals(context):
+            watch(context)
+    context.state.close()
+
+
+def serve() -> None:
+    """Follow orders, each in a fork, and say how it ended."""
+    import matplotlib.figure  # noqa: F401  what a cycle loads late
+    import rasterio.warp  # noqa: F401
+    import stackstac  # noqa: F401
+
+    import cubekit.plots  # noqa: F401
+
+    child = 0
+    for order in sys.stdin:
+        if child:
+            os.waitpid(child, 0)
+        child = os.fork()
+        if child == 0:
+            try:
+                work(*json.loads(order))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        sys.stdout.write(f"ended {ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()
