@@ -31,7 +31,7 @@ from cubekit.series.fusion import fuse
 LAKES = {"tsho_rolpa": "Tsho Rolpa", "chamlang_tsho": "Chamlang Tsho"}
 DIRECTIONS = ("ascending", "descending")
 SUMMER, JULY = (7, 8, 9), (7,)
-MARKERS = {12: ("s", "0.75"), 85: ("^", "0.6"), 121: ("v", "0.25")}
+MARKERS = {12: ("s", "0.65"), 85: ("^", "0.5"), 121: ("v", "0.2")}
 EARLY = range(2015, 2021)
 # In papers, of the whole lake; where they were read is beside them in literature_in_text.csv.
 LITERATURE = {"Tsho Rolpa": [("2019-01-01", 1.61, "Peppa et al. 2020, whole lake")]}
@@ -56,6 +56,18 @@ def slope_of(series: pd.Series) -> str:
         f"{float(found['slope']):+.4f} km2/yr ({low:+.4f} to {high:+.4f}), p = {float(found['p_value']):.2g}, "
         f"{series.index[0]}-{series.index[-1]}, n = {len(series)}: {verdict}"
     )
+
+
+def slope_fused(fused: xr.Dataset) -> str:
+    """Slope through a fused series, in words. It is smooth, so the interval is that of its covariance, and no test."""
+    known = np.flatnonzero(fused["weight"].to_numpy() > 0)
+    times = fused["time"].to_numpy()[known]
+    t = (times - times.min()) / np.timedelta64(1, "D") / 365.25
+    t -= t.mean()
+    line = t / (t @ t)
+    slope = float(line @ fused["area_km2"].to_numpy()[known])
+    half = 1.96 * float(np.sqrt(line @ fused["covariance"].to_numpy()[np.ix_(known, known)] @ line))
+    return f"{slope:+.4f} km2/yr ({slope - half:+.4f} to {slope + half:+.4f}), by its covariance"
 
 
 def change(series: pd.Series) -> str:
@@ -87,7 +99,9 @@ def report(name: str, area: xr.Dataset, fused: xr.Dataset, published: pd.DataFra
     frame = table_of(area, fused)
     print(frame.round(3).to_string(na_rep=""))
     for column in frame:
-        print(f"  {column:12s} {slope_of(frame[column].dropna())}")
+        if not column.startswith("fused"):
+            print(f"  {column:12s} {slope_of(frame[column].dropna())}")
+    print(f"  fused        {slope_fused(fused)}")
     for column in ("pooled July", "fused July"):
         print(f"  {column} {change(frame[column])}")
     for row in published.itertuples():
@@ -121,7 +135,7 @@ def draw_fused(ax: Axes, area: xr.Dataset, fused: xr.Dataset) -> None:
         direction = DIRECTIONS[int(area["orbit_direction"].to_numpy()[of_track][0])]
         looks = {"marker": marker, "color": shade, "ls": "none", "ms": 5}
         some = area.isel(time=np.flatnonzero(of_track & in_use))
-        ax.plot(some["time"], some["area_km2"], label=f"T{track:03d} {direction}, open water", **looks)
+        ax.plot(some["time"], some["area_km2"], label=f"T{track:03d} {direction}, used", **looks)
         rest = area.isel(time=np.flatnonzero(of_track & ~in_use))
         if rest.sizes["time"]:
             ax.plot(rest["time"], rest["area_km2"], mfc="none", label=f"T{track:03d}, not used (ice, snow)", **looks)

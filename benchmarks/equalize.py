@@ -30,7 +30,12 @@ def measure(*, tiny: bool = False) -> list[Result]:
     power = make(32 if tiny else 1024)
     images = list(power.values)
     taken = paired(
-        {"cubekit": lambda: on_threads(ours, list(power)), "scikit-image": lambda: on_threads(peer, images)}, 1 if tiny else 9
+        {"cubekit": lambda: on_threads(ours, list(power)), "scikit-image": lambda: on_threads(peer, images)},
+        1 if tiny else 9,
     )
     detail = rates(taken, power.size / 1e6, "Mpx/s")
-    return [Result("equalise, 256 bins, with nodata: scikit-image", ratio(taken, "cubekit", "scikit-image"), 15, detail=detail)]
+    return [
+        Result(
+            "equalise, 256 bins, with nodata: scikit-image", ratio(taken, "cubekit", "scikit-image"), 15, detail=detail
+        )
+    ]

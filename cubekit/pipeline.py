@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pystac
 import xarray as xr
-from scipy.ndimage import binary_erosion
 
-from cubekit import cube, lakes, preprocess, products, segmentation, series
+from cubekit import cube, lakes, products, segmentation, series
 from cubekit.areas import measure_areas
 from cubekit.config import Study
-from cubekit.errors import ConfigError, CubeConflict, CubekitError, NoObservations, SourceError
+from cubekit.errors import ConfigError, CubekitError, NoObservations, SourceError
 from cubekit.files import move_all
 from cubekit.lakes import Lake
 from cubekit.report import LakeReport, Report, write_results
 from cubekit.results import measure
 from cubekit.schedulers import compute_on
 from cubekit.segmentation import shipped
+from cubekit.segmenting import Progress, segment_passes
 from cubekit.sources import find_scenes, opera
+
+__all__ = [
+    "UNFINISHED",
+    "Progress",
+    "append_items",
+    "finish",
+    "measure_lake",
+    "of_study",
+    "run",
+    "run_lake",
+    "segment_passes",
+    "study_lakes",
+    "update_cube",
+]
 
 logger = logging.getLogger(__name__)
 
-BATCH = 64
-"""Passes that are segmented and stored together: what a kill can cost, and what is held in memory."""
-
-CALM_METRES = 60.0
-"""How far from the outline water is taken to be open, where looks are measured."""
-
 UNFINISHED = ".unfinished"
 """Folder of a study's `out` that a run writes to until all of its files take their places together."""
-
-
-class Progress(Protocol):
-    """Told of how far a run is."""
-
-    def __call__(self, lake: str, stage: str, done: int, total: int) -> None:
-        """`done` of `total` steps of a stage are done."""
 
 
 def run(study: Study, scheduler: str | None = None, *, progress: Progress | None = None) -> Report:
@@ -326,86 +324,6 @@ def finish(study: Study, report: Report, folder: Path) -> None:
     write_results(study, report, together)
     places = {(name, lake.cube.parent.name): lake for name, lake in report.lakes.items()}
     move_all(together, report.out, leave=[path for one in places for path in products.paths(*one).values()])
-
-
-def segment_passes(study: Study, lake: Lake, path: Path, progress: Progress) -> str:
-    """Bring the stored probabilities of a lake up to date.
-
-    Returns
-    -------
-    str
-        The model's name.
-
-    Raises
-    ------
-    ModelError
-        When the model was made for other images.
-    CubeConflict
-        When another process changes the cube meanwhile.
-    """
-    # One snapshot from here on: another process may write meanwhile.
-    passes = cube.open_cube(path, as_of=cube.history(path)[0].id)
-    options = study.preprocess
-    prepared = preprocess.prepare(
-        passes,
-        lake,
-        polarisation=options.polarisation,
-        filter=options.filter,
-        window=options.window,
-        looks=_looks(study, lake, path, passes),
-    )
-    network = study.model.path != "otsu"
-    image = preprocess.equalize(prepared, method=options.equalize) if network else prepared
-    model = shipped.find(study.model.path)
-    if study.model.path == "auto":
-        model = shipped.choose(image.attrs["preprocessing"])
-    probability = segmentation.segment(image, model, lake=lake, engine=study.model.engine)
-    probability.attrs["preprocessing"] = _chain(image, lake)
-    name = str(probability.attrs["model"])
-    made_by = (name, str(probability.attrs["model_hash"]), str(probability.attrs["preprocessing"]))
-    pending = cube.pending_water(path, passes, *made_by)
-    places = np.flatnonzero(pending)
-    progress(lake.id, "segment", len(pending) - len(places), len(pending))
-    for start in range(0, len(places), BATCH):
-        batch = probability.isel(time=places[start : start + BATCH]).compute()
-        cube.write_water(path, name, batch)
-        progress(lake.id, "segment", len(pending) - len(places) + start + len(batch), len(pending))
-    if len(places) and cube.pending_water(path, passes, *made_by).any():
-        msg = (
-            f"another process has changed {path} or its water meanwhile; run again, each study into an `out` of its own"
-        )
-        raise CubeConflict(msg)
-    return name
-
-
-def _looks(study: Study, lake: Lake, path: Path, passes: xr.Dataset) -> float | None:
-    """Looks for the filter: the study's, the product's, or measured once on the lake and kept with the cube."""
-    options = study.preprocess
-    power = passes[options.polarisation]
-    if options.looks is not None or options.filter == "none" or power.attrs["speckle_filter"] != "none":
-        return options.looks
-    if "looks" in power.attrs:
-        return None  # the filter takes the product's
-    kept = f"looks_measured_{options.polarisation}"
-    if kept in passes.attrs:
-        return float(passes.attrs[kept])
-    pixels = int(np.ceil(CALM_METRES / lake.spacing))
-    calm = lake.outline_mask.copy(data=binary_erosion(lake.outline_mask.values, iterations=pixels))
-    measured = preprocess.equivalent_looks(power, calm).compute()
-    looks = float(measured.median())
-    if not np.isfinite(looks):
-        msg = f"the looks of {lake.id} can't be measured: no open water seen well off its shore; give preprocess.looks"
-        raise NoObservations(msg)
-    cube.remember(path, {kept: round(looks, 2)})
-    return round(looks, 2)
-
-
-def _chain(image: xr.DataArray, lake: Lake) -> str:
-    """Everything that makes the image of a pass what it is, as JSON: when it changes, all is segmented anew."""
-    steps = ("source", "spacing", "polarisation", "speckle_filter", "filter_looks", "window", "equalize")
-    chain = {step: image.attrs[step] for step in steps if step in image.attrs}
-    geometry = hashlib.sha256(lake.aoi.wkb + lake.outline.wkb).hexdigest()[:12]
-    return json.dumps(chain | {"aoi_and_outline": geometry}, sort_keys=True, default=float)
 
 
 def of_study(water: xr.Dataset, study: Study) -> xr.Dataset:

@@ -113,11 +113,13 @@ def write_lake(
 
 
 def _along_time(results: Results) -> xr.Dataset:
-    """All that is known of each pass, the fused series beside it."""
-    if results.fused is None:
-        return results.area
+    """All that is known of each pass, the fused series beside it, in an order that doesn't depend on the cube's."""
     names = {"area_km2": "fused_km2", "area_low": "fused_low", "area_high": "fused_high", "weight": "fused_weight"}
-    return results.area.assign({new: results.fused[old].variable for old, new in names.items()})
+    fused = {} if results.fused is None else {new: results.fused[old].variable for old, new in names.items()}
+    area = results.area.assign(fused)
+    coords = {name: area.coords[name].variable for name in sorted(map(str, area.coords))}
+    variables = {name: area[name].variable for name in sorted(map(str, area.data_vars))}
+    return xr.Dataset(variables, coords, dict(sorted(area.attrs.items())))
 
 
 def _draw_series(folder: Path, where: dict[str, Path], results: Results) -> set[str]:

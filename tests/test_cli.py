@@ -47,9 +47,8 @@ class Outcome:
     @property
     def errors(self) -> list[str]:
         """Lines of error, without those of warnings and progress."""
-        lines = [
-            line for line in self.err.splitlines() if not re.match(r"\w+: (search|build|segment|measure|write|publish)", line)
-        ]
+        stages = re.compile(r"\w+: (search|build|segment|measure|write|publish)")
+        lines = [line for line in self.err.splitlines() if not stages.match(line)]
         kept, listing = [], False
         for line in lines:
             listing = line.startswith("warning:") or (listing and line.startswith("  "))

@@ -22,7 +22,20 @@ HEAVY = ("torch", "numba", "rasterio", "matplotlib", "segmentation_models_pytorc
 ROOMS = (
     *("errors", "files", "datasets", "config", "lakes", "passes", "sources", "cube"),
     *("preprocess", "segmentation", "series"),
-    *("plots", "areas", "results", "tables", "products", "report", "schedulers", "pipeline", "service", "demo", "cli"),
+    *(
+        "plots",
+        "areas",
+        "results",
+        "tables",
+        "products",
+        "report",
+        "schedulers",
+        "segmenting",
+        "pipeline",
+        "service",
+        "demo",
+        "cli",
+    ),
 )
 """From left to right: a room imports from its left only."""
 

@@ -22,7 +22,7 @@ import xarray as xr
 from safetensors.numpy import save_file
 
 import cubekit
-from cubekit import cube, pipeline, plots, preprocess, segmentation
+from cubekit import cube, pipeline, plots, preprocess, segmentation, segmenting
 from cubekit import report as report_module
 from cubekit.config import Study
 from cubekit.errors import ConfigError, CubeConflict, MissingExtra, ModelError, NoObservations, SourceError
@@ -262,7 +262,7 @@ def test_killed_while_segmenting_the_rest_is_segmented(home: Path, segmented: li
     expected = [row for row in areas_of(home, "state") if not row[1].startswith("2021-")]
     looks = provenance(home)["lakes"]["tsho_rolpa"]["preprocessing"]["filter_looks"]  # of fewer passes there are others
     shutil.rmtree(home / "out")
-    monkeypatch.setattr(pipeline, "BATCH", 2)
+    monkeypatch.setattr(segmenting, "BATCH", 2)
     study = study_of(home, period={"end": "2020-12-31"}, preprocess={"looks": looks})
 
     def interrupt(lake: str, stage: str, done: int, total: int) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,9 @@ import numpy as np
 import pystac
 import xarray as xr
 import zarr
-from dask.base import compute
-from dask.delayed import delayed
 
 from cubekit.cube import store
+from cubekit.cube._ahead import read_ahead, read_all, try_read
 from cubekit.cube.access import open_cube
 from cubekit.cube.layout import (
     Key,
@@ -32,7 +29,7 @@ from cubekit.cube.layout import (
     source_attributes,
     target_of,
 )
-from cubekit.cube.read import RESAMPLINGS, Image, merge, read_pass
+from cubekit.cube.read import RESAMPLINGS, Image, merge
 from cubekit.cube.schema import POLARISATIONS, encoding
 from cubekit.errors import ConfigError, CubeConflict, CubekitError, GridMismatch, NoObservations, SourceError
 from cubekit.lakes import Lake
@@ -226,7 +223,7 @@ def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progres
     told = progress or _silent
     new, changed = _due(passes, there, known_empty, report)
     told(len(passes) - len(new) - len(changed))
-    for batch, images in _read_ahead(new, target):
+    for batch, images in read_ahead(new, target, BATCH):
         faults += [image for image in images if isinstance(image, CubekitError)]
         empty = _sort_out(batch, images, report)
         known_empty |= {_name(pass_): _version(pass_) for pass_ in empty}
@@ -264,37 +261,6 @@ def _due(
         else:
             new.append(pass_)
     return new, changed
-
-
-def _read(passes: Sequence[Pass], target: Target) -> list[Image | CubekitError]:
-    read = delayed(_try_read, pure=False)
-    return list(compute(*(read(pass_, target) for pass_ in passes)))
-
-
-def _read_ahead(passes: Sequence[Pass], target: Target) -> Iterator[tuple[Sequence[Pass], list[Image | CubekitError]]]:
-    """Batches and what was read of them; the next one is being read while the last is written."""
-    batches = [passes[start : start + BATCH] for start in range(0, len(passes), BATCH)]
-    with ThreadPoolExecutor(1, "read ahead") as ahead:
-        coming = [ahead.submit(_read, batch, target) for batch in batches[:1]]
-        for batch, following in zip_longest(batches, batches[1:]):
-            images = coming.pop().result()
-            if following:
-                coming.append(ahead.submit(_read, following, target))
-            yield batch, images
-
-
-def _try_read(pass_: Pass, target: Target) -> Image | CubekitError:
-    # One bad pass must not end the others: its error is its result.
-    try:
-        return read_pass(
-            pass_,
-            target.lattice,
-            polarisations=target.attrs["polarisations"],
-            resampling=target.resampling,
-            strict_grid=target.strict,
-        )
-    except CubekitError as error:
-        return error
 
 
 def _sort_out(batch: Sequence[Pass], images: Sequence[Image | CubekitError], report: AppendReport) -> list[Pass]:
@@ -342,7 +308,7 @@ def _replace(path: Path, pass_: Pass, slot: Slot, target: Target, report: Append
     fresh = [scene for scene in given if slot.scenes.get(scene) != wanted[scene]]
     image: Image | CubekitError
     if set(wanted) == set(given) and scenes_of(pass_) == wanted:
-        (image,) = _read([pass_], target)
+        (image,) = read_all([pass_], target)
     else:
         image = _extend(path, pass_, slot, wanted, fresh, target)
     if isinstance(image, CubekitError):
@@ -375,7 +341,7 @@ def _extend(
         missing = ", ".join(slot.scenes[scene]["granule"] for scene in slot.scenes if scene not in fresh)
         return CubeConflict(f"this pass was made of more scenes than were given; give {missing} again, too")
     scenes = tuple(scene for scene in pass_.scenes if scene.properties["cubekit:scene"] in fresh)
-    image = _try_read(replace(pass_, scenes=scenes), target)
+    image = try_read(replace(pass_, scenes=scenes), target)
     if isinstance(image, CubekitError):
         return image
     row = _open(path).isel(time=slot.index).load()

@@ -222,30 +222,6 @@ def squared_variation(image: Floats, inside: NDArray[np.bool_], side: int) -> Do
 
 
 @_compiled
-def _extremes(values: Any, valid: Any) -> tuple[float, float, int]:
-    """Least and greatest valid value, and how many there are; four at a time, so that none waits for the last one."""
-    low = low1 = low2 = low3 = values.dtype.type(np.inf)
-    high = high1 = high2 = high3 = values.dtype.type(-np.inf)
-    quarter = values.size // 4
-    for i in range(quarter):
-        value, known = values[i], valid[i]
-        low, high = (value if known and value < low else low), (value if known and value > high else high)
-        value, known = values[quarter + i], valid[quarter + i]
-        low1, high1 = (value if known and value < low1 else low1), (value if known and value > high1 else high1)
-        value, known = values[2 * quarter + i], valid[2 * quarter + i]
-        low2, high2 = (value if known and value < low2 else low2), (value if known and value > high2 else high2)
-        value, known = values[3 * quarter + i], valid[3 * quarter + i]
-        low3, high3 = (value if known and value < low3 else low3), (value if known and value > high3 else high3)
-    for i in range(4 * quarter, values.size):
-        value, known = values[i], valid[i]
-        low, high = (value if known and value < low else low), (value if known and value > high else high)
-    number = 0
-    for i in range(valid.size):
-        number += valid[i]
-    return np.float64(min(low, low1, low2, low3)), np.float64(max(high, high1, high2, high3)), number
-
-
-@_compiled
 def _bins(values: Any, valid: Any, low: float, step: float, bins: Any) -> None:
     """The bin of each value, 0 where it isn't valid.
 
@@ -271,7 +247,12 @@ def equalized(stack: Floats, valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
     grey, slope = np.empty(BINS), np.empty(BINS)
     for image in range(images):
         values, known, bins = stack[image], valid[image], out[image]
-        low, high, number = _extremes(values, known)
+        low, high, number = np.inf, -np.inf, 0
+        for i in range(size):
+            value = np.float64(values[i])
+            low = value if known[i] and value < low else low
+            high = value if known[i] and value > high else high
+            number += known[i]
         if not low < high:
             _fill(bins, 0, size)
             continue

@@ -114,7 +114,7 @@ def fit(y: Floats, t: Floats, group: NDArray[np.intp], design: Floats, *, refere
     start = t.min()
     away = np.where(group == reference, 0.0, t - t.mean())
     same = (group[:, None] == group) * np.multiply.outer(away, away)
-    walks = (*_kernels(t - start, t - start), same)
+    walks: tuple[Floats, ...] = (*_kernels(t - start, t - start), same)
     bounds = [tuple(np.log(limits)) for limits in (*[_NOISE] * groups, _LEVEL, _SLOPE, _DRIFT)]
     log = np.r_[np.zeros(groups), np.log([5e-2, 1e-2, 1e-3])]
     if near:

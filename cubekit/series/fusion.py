@@ -285,8 +285,14 @@ def _fuse(
     design = np.column_stack(
         [_common(t, t[rows], months[rows]), *((layout.track == one).astype(np.float64) for one in free)]
     )
-    how = {"reference": int(number[reference]), "near": near}
-    course = fit(area[rows].astype(np.float64), t[rows], number[layout.track[rows]], design[rows], **how)
+    course = fit(
+        area[rows].astype(np.float64),
+        t[rows],
+        number[layout.track[rows]],
+        design[rows],
+        reference=int(number[reference]),
+        near=near,
+    )
     size, sd, p = find_steps(
         course,
         rows,
@@ -299,7 +305,14 @@ def _fuse(
     if taken.size:
         columns = layout.indicators[taken].T.astype(np.float64)
         design = np.column_stack([design, columns])
-        course = fit(area[rows].astype(np.float64), t[rows], number[layout.track[rows]], design[rows], **how)
+        course = fit(
+            area[rows].astype(np.float64),
+            t[rows],
+            number[layout.track[rows]],
+            design[rows],
+            reference=int(number[reference]),
+            near=near,
+        )
     offset, offset_sd, noise = (np.full(count, np.nan) for _ in range(3))
     drift = noise.copy()
     noise[passes > 0], drift[passes > 0] = course.noise, course.drift
