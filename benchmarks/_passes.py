@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+import zarr
 from odc.geo.xr import xr_coords
 
 from cubekit.cube.schema import encoding
@@ -60,6 +62,9 @@ def write(path: Path, passes: int) -> None:
             cube.to_zarr(path, append_dim="time", consolidated=False)
         else:
             cube.to_zarr(path, encoding=coding, consolidated=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # consolidated metadata isn't part of Zarr v3 yet
+        zarr.consolidate_metadata(path)
 
 
 def _part(coords: dict, part: slice) -> dict:

@@ -24,7 +24,7 @@ LAKE = catalogue()["tsho_rolpa"].at_spacing(30)
 FIRST = ("20200714T001135", "20200726T001135", "20200807T001135", "20210709T001135", "20210721T001135")
 """Track 121."""
 ASCENDING = "20210721T121355"
-"""Track 12, on the day of the last one."""
+"""Track 128, on the day of the last one."""
 LATEST = "20210802T001135"
 """Comes late: in the second release only."""
 ALERT = "tsho_rolpa-20210721T001135Z-drop"
@@ -43,7 +43,7 @@ class Served:
 
 def scene(folder: Path, time: str) -> None:
     """A granule of a calm lake."""
-    burst = "T012-024518-IW2" if time == ASCENDING else "T121-257648-IW2"
+    burst = "T128-024518-IW2" if time == ASCENDING else "T121-257648-IW2"
     values = factories.dark_lake(LAKE, int(time[4:8]))
     factories.opera(folder, LAKE, time, values=values, burst=burst, vh=time != ASCENDING)
 

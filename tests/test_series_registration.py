@@ -61,6 +61,18 @@ def test_a_step_of_one_platform_is_found_within_two_passes(seed):
     assert found["geolocation_step"].values.tolist() == (platform == 2).tolist()
 
 
+def test_what_is_too_unlike_has_no_known_shift():
+    """An image of nothing but speckle: its shift is not known, and the passes around it are still neighbours."""
+    shifts = np.zeros((9, 2))
+    shifts[6:] = (0, 1.5)
+    ds = cube(shifts)
+    ds["vv"][7] = np.random.default_rng(5).gamma(4.4, 0.02, ds["vv"][7].shape).astype(np.float32)
+    found = register(ds, LAKE, reference_passes=4)
+    assert abs(float(found["similarity"][7])) < 0.3
+    assert np.isnan(found[["shift_east", "shift_north"]].isel(time=7).to_array()).all()
+    assert np.flatnonzero(found["geolocation_step"]).tolist() == [6, 8]
+
+
 def test_one_pass_alone_is_no_step():
     """A single pass that lies off, or two that lie off in opposite directions, prove nothing."""
     shifts = np.zeros((8, 2))

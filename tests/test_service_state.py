@@ -94,11 +94,16 @@ def test_moments_are_utc_whatever_they_were(state: State) -> None:
 
 def test_a_failed_block_changes_nothing(state: State) -> None:
     """All of a transaction, or nothing."""
-    with pytest.raises(RuntimeError, match="halfway"), state.write() as session:
-        session.add(Look(lake="gokyo", started=NOON))
-        session.flush()
-        msg = "halfway"
-        raise RuntimeError(msg)
+
+    def fail() -> None:
+        with state.write() as session:
+            session.add(Look(lake="gokyo", started=NOON))
+            session.flush()
+            msg = "halfway"
+            raise RuntimeError(msg)
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        fail()
     with state.read() as session:
         assert session.scalars(select(Look)).all() == []
 

@@ -33,7 +33,7 @@ from cubekit.service.state import Alert, AlertEvent, Delivery, Release, State, n
 from cubekit.service.watch import watch
 
 LAKE = catalogue()["tsho_rolpa"].at_spacing(30)
-SECRET = "a secret of a webhook"  # noqa: S105
+SECRET = "a secret of a webhook"
 LIVE = datetime(2019, 6, 1, tzinfo=UTC)
 """When the service looks for the first time."""
 

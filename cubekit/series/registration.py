@@ -19,6 +19,10 @@ REFERENCE_PASSES = 10
 TOLERANCE = 0.5
 """Shift that counts, pixels."""
 
+LEAST_SIMILARITY = 0.3
+"""Correlation from which a shift is known. Simulated passes in place reach 0.37 and more, frozen ones too; below, the
+highest peak may be one of chance, hundreds of metres off."""
+
 _SMALLEST_SHARE = 0.3  # of the image that both have to show
 _UPSAMPLING = 20  # steps of a shift in a pixel
 _FLOOR = 1e-5
@@ -48,12 +52,12 @@ def register(
 
         ``shift_east``, ``shift_north``
             float64, metres: how far the image lies from the reference. NaN where the two share less than 0.3 of the
-            image.
+            image, or are too unlike (`LEAST_SIMILARITY`).
         ``similarity``
-            Correlation of the two after the shift, -1 to 1: a low one is a shift not to be trusted.
+            Correlation of the two after the shift, -1 to 1.
         ``geolocation_step``
-            bool: this pass and another one just before or after it, of the same track and platform, both lie more than
-            half a pixel off, in the same direction. One pass alone proves nothing.
+            bool: this pass and the one before or after it of the same track and platform whose shift is known both lie
+            more than half a pixel off, in the same direction. One pass alone proves nothing.
 
     Raises
     ------
@@ -187,7 +191,10 @@ def _shift(image: NDArray[Any], reference: NDArray[Any], land: NDArray[np.bool_]
     shift = found[0]
     back = ndimage.shift(one, shift, order=1)
     spread = float(np.sqrt((back**2).sum() * (other**2).sum()))
-    return -float(shift[0]), -float(shift[1]), float((back * other).sum()) / spread if spread else np.nan
+    similarity = float((back * other).sum()) / spread if spread else np.nan
+    if not similarity >= LEAST_SIMILARITY:
+        return np.nan, np.nan, similarity
+    return -float(shift[0]), -float(shift[1]), similarity
 
 
 def _steps(
@@ -195,7 +202,8 @@ def _steps(
 ) -> NDArray[np.bool_]:
     step = np.zeros(north.shape, np.bool_)
     far = np.hypot(north, east) > tolerance
-    for passes in groups:
+    for every in groups:
+        passes = every[np.isfinite(north[every])]
         one, two = passes[:-1], passes[1:]
         alike = north[one] * north[two] + east[one] * east[two] > 0
         both = far[one] & far[two] & alike

@@ -75,11 +75,11 @@ def count_open(session: Session, lakes: Collection[str], as_of: datetime | None)
     """How many alerts of each lake are not closed."""
     if as_of is None:
         query = select(Alert.lake, func.count()).where(Alert.lake.in_(lakes), Alert.stage != "closed")
-        return {lake: count for lake, count in session.execute(query.group_by(Alert.lake))}
+        return {str(lake): int(count) for lake, count in session.execute(query.group_by(Alert.lake))}
     known = select(AlertEvent.alert).where(AlertEvent.recorded <= as_of)
     over = known.where(AlertEvent.stage == "closed")
     query = select(Alert.lake, func.count()).where(Alert.lake.in_(lakes), Alert.id.in_(known), Alert.id.not_in(over))
-    return {lake: count for lake, count in session.execute(query.group_by(Alert.lake))}
+    return {str(lake): int(count) for lake, count in session.execute(query.group_by(Alert.lake))}
 
 
 def acknowledge(state: State, name: str, lakes: Collection[str], owner: str) -> dict[str, Any] | None:

@@ -128,10 +128,15 @@ class Answer(Response):
             return Reply(304, [*self._base, *date], b"")
         if self.status_code == 204:
             return Reply(204, [*self._base, *date], b"")
-        if self.ranges and b"range" in asked and asked.get(b"if-range", self.tag.encode()) in {
-            self.tag.encode(),
-            self.stamp if date else b"",
-        }:
+        if (
+            self.ranges
+            and b"range" in asked
+            and asked.get(b"if-range", self.tag.encode())
+            in {
+                self.tag.encode(),
+                self.stamp if date else b"",
+            }
+        ):
             part = self._part(asked[b"range"].decode("latin-1"))
             if part is not None:
                 return Reply(part.status, [*part.headers, *date], part.body)

@@ -103,7 +103,11 @@ class Cubes:
             msg = f"the cube of {opened.lake.id} has no {layer}"
             raise NoObservations(msg)
         one: xr.DataArray = data[layer].isel(time=place_of(data, wanted), y=rows, x=columns)
-        return one.compute(scheduler="synchronous")
+        one = one.compute(scheduler="synchronous")
+        if layer in {"vv", "vh"} and not np.isfinite(one).any():  # a pass of one polarisation, in a cube of two
+            msg = f"the pass of {name_of(wanted.time)} has no {layer}"
+            raise NoObservations(msg)
+        return one
 
     def power(self, opened: Cube, wanted: Pass, polarisation: str) -> xr.DataArray:
         """Read the linear power of a pass on the whole lattice.

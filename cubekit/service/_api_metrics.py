@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
@@ -81,6 +81,7 @@ class _StateOf(Collector):
         jobs = gauge("jobs", "Jobs by their state.", "state")
         outbox = gauge("deliveries", "Messages to webhooks by their state.", "state")
         newest = live.view().releases
+        unsolved = select(DeadLetter.lake, func.count()).where(DeadLetter.solved.is_(None))
         with live.state.read() as session:
             for lake in live.lakes:
                 last = last_good_look(session, lake)
@@ -92,20 +93,16 @@ class _StateOf(Collector):
                 one = session.scalars(of_lake.order_by(PassTimes.served.desc(), PassTimes.acquired.desc())).first()
                 if one is not None and one.served is not None:
                     latency.add_metric([lake], (one.served - one.produced).total_seconds())
-            counts = {
-                failed: select(Look.lake, func.count()).where(Look.error.is_not(None)).group_by(Look.lake),
-                served: select(PassTimes.lake, func.count(PassTimes.served)).group_by(PassTimes.lake),
-                alerts: select(Alert.lake, func.count()).where(Alert.stage != "closed").group_by(Alert.lake),
-                letters: select(DeadLetter.lake, func.count())
-                .where(DeadLetter.solved.is_(None))
-                .group_by(DeadLetter.lake),
-                jobs: select(Job.state, func.count()).group_by(Job.state),
-                outbox: select(Delivery.state, func.count()).group_by(Delivery.state),
-            }
-            for family, query in counts.items():
+            for family, query in (
+                (failed, select(Look.lake, func.count()).where(Look.error.is_not(None)).group_by(Look.lake)),
+                (served, select(PassTimes.lake, func.count(PassTimes.served)).group_by(PassTimes.lake)),
+                (alerts, select(Alert.lake, func.count()).where(Alert.stage != "closed").group_by(Alert.lake)),
+                (letters, unsolved.group_by(DeadLetter.lake)),
+                (jobs, select(Job.state, func.count()).group_by(Job.state)),
+                (outbox, select(Delivery.state, func.count()).group_by(Delivery.state)),
+            ):
                 found = {str(label): int(count) for label, count in session.execute(query)}
-                if family not in (jobs, outbox):
-                    found = dict.fromkeys(live.lakes, 0) | found
-                for label, count in found.items():
+                known: Iterable[str] = () if family in (jobs, outbox) else live.lakes
+                for label, count in (dict.fromkeys(known, 0) | found).items():
                     family.add_metric([label], count)
         yield from (look, failed, release, served, latency, alerts, letters, jobs, outbox)

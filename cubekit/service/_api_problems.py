@@ -24,9 +24,7 @@ LONGEST = 300
 """Characters of a detail: what was given is not given back at length."""
 
 
-def problem(
-    status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
-) -> Response:
+def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
     """An error.
 
     Parameters

@@ -12,7 +12,7 @@ from cubekit.service._api_alerts import count_open
 from cubekit.service._api_cache import Recent
 from cubekit.service._api_images import corners, geojson
 from cubekit.service._api_live import Live
-from cubekit.service._api_release import COLUMNS, Tables
+from cubekit.service._api_release import COLUMNS, Tables, within
 from cubekit.service.state import Release, newest_release
 
 READ = 64
@@ -48,9 +48,7 @@ class Reader:
             newest = {name: newest_release(session, name, as_of) for name in self._live.lakes}
             alerts = count_open(session, list(self._live.lakes), as_of)
         return {
-            "lakes": [
-                self._short(lake, newest[name], alerts.get(name, 0)) for name, lake in self._live.lakes.items()
-            ]
+            "lakes": [self._short(lake, newest[name], alerts.get(name, 0)) for name, lake in self._live.lakes.items()]
         }
 
     def lake(self, lake: Lake, as_of: datetime | None) -> dict[str, Any]:
@@ -81,10 +79,10 @@ class Reader:
     ) -> dict[str, Any] | None:
         """The series of a lake; None when nothing lies in the period."""
         tables = self.tables(release)
-        rows, within = tables.chosen(start, end, track)
+        rows = tables.chosen(start, end, track)
         if not rows:
             return None
-        fused = tables.table("fused")[within] if track is None else []
+        fused = [row for row in tables.table("fused") if within(row["time"], start, end)] if track is None else []
         wanted = ("time", "area_km2", "area_low", "area_high")
         mine = {str(track)} if track is not None else None
         return {
@@ -99,7 +97,7 @@ class Reader:
     def dates(self, release: Release, track: int | None) -> dict[str, Any] | None:
         """The passes of a lake; None when there is none."""
         wanted = ("time", "track", "observed_fraction", "area_km2", "state")
-        rows, _ = self.tables(release).chosen(None, None, track)
+        rows = self.tables(release).chosen(None, None, track)
         return {"dates": [{name: one.cells[name] for name in wanted} for one in rows]} if rows else None
 
     def _short(self, lake: Lake, release: Release | None, alerts: int) -> dict[str, Any]:

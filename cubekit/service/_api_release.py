@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +25,7 @@ LINES = 256
 """Lines of a table that are sent together."""
 
 _WHOLE = {"track", "year", "n", "passes", "passes_excluded"}
-_TEXTS = {"time", "platform", "state", "statistic", "verdict", "scatter_verdict", "time_of_maximum"}
+_TEXTS = {"time", "platform", "state", "state_then", "statistic", "verdict", "scatter_verdict", "time_of_maximum"}
 _TEXTS |= {"scaling", "source", "provenance"}
 
 
@@ -74,24 +73,24 @@ class Tables:
         with (self._series / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             return [_typed(row) for row in csv.DictReader(file)]
 
-    def chosen(
-        self, start: datetime | None, end: datetime | None, track: int | None
-    ) -> tuple[Sequence[Pass], slice]:
-        """The passes of a period, both ends included, and of a track; and where the period lies among all."""
-        times = [one.time for one in self.passes]
-        within = slice(
-            0 if start is None else bisect_left(times, start), len(times) if end is None else bisect_right(times, end)
-        )
-        return [one for one in self.passes[within] if track is None or one.track == track], within
+    def chosen(self, start: datetime | None, end: datetime | None, track: int | None) -> list[Pass]:
+        """The passes of a period, both ends included, and of a track."""
+        return [
+            one
+            for one in self.passes
+            if (start is None or start <= one.time)
+            and (end is None or one.time <= end)
+            and (track is None or one.track == track)
+        ]
 
     def lines(self, start: datetime | None, end: datetime | None, track: int | None) -> Iterator[bytes]:
         """The batch job's own rows of a period and of a track, below their header; some at a time."""
-        _, within = self.chosen(start, end, track)
-        wanted = None if track is None else str(track).encode()
+        wanted = None if track is None else str(track)
         with (self._series / "areas.csv").open("rb") as file:
             ready = [file.readline()]
-            for place, line in enumerate(file):
-                if within.start <= place < within.stop and (wanted is None or line.split(b",", 3)[2] == wanted):
+            for line in file:
+                _, time, of_track, _ = line.split(b",", 3)
+                if wanted in {None, of_track.decode()} and within(time.decode(), start, end):
                     ready.append(line)
                 if len(ready) >= LINES:
                     yield b"".join(ready)
@@ -173,6 +172,12 @@ class Tables:
                     starts.append(here)
                 here += len(line)
         return starts
+
+
+def within(time: str, start: datetime | None, end: datetime | None) -> bool:
+    """Whether the time of a row lies in a period, both ends included."""
+    moment = datetime.fromisoformat(time)
+    return (start is None or start <= moment) and (end is None or moment <= end)
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:

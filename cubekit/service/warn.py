@@ -21,6 +21,9 @@ WITHDRAWN = "withdrawn"
 """Outcome of an alert that better data have undone: a late or newer pass, and it would never have been given."""
 
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True)
 class _Told:
     """One alert as the areas tell it by now."""
@@ -104,21 +107,23 @@ def _alerts(events: pd.DataFrame) -> list[_Told]:
 def _match(lake: str, told: Sequence[_Told], stored: Mapping[str, Alert]) -> dict[str, _Told]:
     """Alerts by their ids: those of alerts that are known, also where their first pass has moved."""
     names = {f"{lake}-{one.since:%Y%m%dT%H%M%SZ}-{one.sign}": one for one in told}
-    matched = {name: one for name, one in names.items() if name in stored}
+    taken = set(names) & set(stored)
+    matched = {}
     for name, one in names.items():
-        if name in stored:
-            continue
-        end = one.closed or datetime.max.replace(tzinfo=UTC)
+        end = one.closed or _NEVER
         same = [
             row
             for row in stored.values()
-            if row.id not in matched
+            if row.id not in taken
             and row.sign == one.sign
             and row.outcome != WITHDRAWN
             and row.opened < end
-            and one.since < (row.closed or datetime.max.replace(tzinfo=UTC))
+            and one.since < (row.closed or _NEVER)
         ]
-        matched[min(same, key=lambda row: row.opened).id if same else name] = one
+        if name not in stored and same:
+            name = min(same, key=lambda row: row.opened).id  # noqa: PLW2901
+            taken.add(name)
+        matched[name] = one
     return matched
 
 
