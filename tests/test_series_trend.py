@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 
 import dask
@@ -470,3 +471,11 @@ def test_seasons_and_trends_of_many_lakes_are_lazy_and_the_same():
         with dask.config.set(scheduler=never):
             lazy = trend(summer_maxima(area.chunk(chunks).assign_coords(track=area["track"]))["median"])
         xr.testing.assert_identical(lazy.compute(scheduler="synchronous"), eager)
+
+
+def test_no_order_of_ten_is_rarer_than_the_rarest():
+    """Values that rise and turn to and fro: their negative correlation sharpens the test, to 2 / 10! and no further."""
+    values = 0.1 * np.arange(10) + 0.003 * np.where(np.arange(10) % 2, 1, -1)
+    found = trend(xr.DataArray(values, coords={"year": np.arange(2015, 2025)}, dims="year"))
+    assert float(found["autocorrelation"]) < -0.3
+    assert float(found["p_value"]) == pytest.approx(2 / math.factorial(10), rel=1e-9)

@@ -78,7 +78,8 @@ def p_values(s: NDArray[np.int64], ties: tuple[int, ...], inflation: NDArray[np.
     Returns
     -------
     numpy.ndarray
-        p, 0 to 1. Elsewhere by the beta distribution of the range and the variance of S (Hamed 2009, J. Hydrol. 365),
+        p, 0 to 1, never below that of independent values in perfect order. Elsewhere by the beta distribution of the
+        range and the variance of S (Hamed 2009, J. Hydrol. 365),
         with a continuity correction: S is bounded, and a normal distribution would never find a series in perfect
         order significant when its variance is inflated.
 
@@ -95,6 +96,8 @@ def p_values(s: NDArray[np.int64], ties: tuple[int, ...], inflation: NDArray[np.
 
     shape = _shape(ties, inflation)
     correlated = np.minimum(2 * betainc(shape, shape, 0.5 - (np.abs(s) - 1) / (2 * _largest(ties))), 1)
+    # Values that turn to and fro say more than independent ones, but no order of so few is rarer than the rarest.
+    correlated = np.maximum(correlated, p_value(_largest(ties), ties))
     return np.where(inflation == 1, independent, np.where(s == 0, 1.0, correlated))
 
 

@@ -98,7 +98,8 @@ class Front:
 
     async def _asked(self, scope: Scope, receive: Receive, send: Send) -> str:
         version = self._version()
-        scope[SENT] = sent = []
+        sent: list[Answer] = []
+        scope[SENT] = sent
         await self._app(scope, receive, send)
         route = str(getattr(scope.get("route"), "path", ""))
         # What is newer than the version is asked for again, never the other way round.

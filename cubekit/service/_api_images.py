@@ -142,8 +142,8 @@ def _drawn(image: xr.DataArray, layer: str) -> tuple[Pixels, NDArray[np.bool_]]:
         return _grey(values), ~image["observed"].transpose("y", "x").to_numpy()
     unknown = ~np.isfinite(values)
     if layer == "probability":
-        places, stops = zip(*_STOPS, strict=True)
-        table = np.stack([np.interp(np.linspace(0, 1, 256), places, band) for band in zip(*stops, strict=True)], 1)
+        places, stops = [place for place, _ in _STOPS], np.array([colour for _, colour in _STOPS])
+        table = np.stack([np.interp(np.linspace(0, 1, 256), places, band) for band in stops.T], axis=1)
         codes = np.where(unknown, 0, values * 255).round().astype(np.uint8)
         return table.round().astype(np.uint8)[codes], unknown
     unknown |= ~(np.nan_to_num(values) > 0)

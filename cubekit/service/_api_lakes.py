@@ -49,7 +49,7 @@ def router(parts: Parts) -> APIRouter:
         tag = tag_of("lake", mine.id, view.token, query.moment)
         return await parts.answer(request, tag, lambda: told(parts.reader.lake(mine, query.moment), tag, view.changed))
 
-    csv = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+    csv: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
     @routes.get(
         "/lakes/{lake}/series",

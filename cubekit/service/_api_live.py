@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from cubekit.service._api_answer import tag_of
 from cubekit.service.state import Alert, AlertEvent, Release, State, newest_release
 
 LOCKED_SECONDS = 0.2
-"""How long to wait for the state before the view of a moment ago is told."""
+"""How long to wait for the state, which readers hardly ever have to."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ class Live:
         self._teller = sqlite3.connect(
             self.state.path, timeout=LOCKED_SECONDS, isolation_level=None, check_same_thread=False
         )
+        self._lock = threading.Lock()
         self._told = self._data_version()
-        self._view = self._load(1)
+        self._view = self._load(View(0, {}, "", None))
 
     def close(self) -> None:
         """Close the state."""
@@ -84,8 +86,9 @@ class Live:
         """
         told = self._data_version()
         if told != self._told:
-            self._view = self._load(self._view.version)
-            self._told = told
+            with self._lock:
+                self._view = self._load(self._view)
+                self._told = told
         return self._view
 
     def release(self, lake: str, as_of: datetime | None) -> Release | None:
@@ -98,7 +101,7 @@ class Live:
     def _data_version(self) -> int:
         return int(self._teller.execute("PRAGMA data_version").fetchone()[0])
 
-    def _load(self, version: int) -> View:
+    def _load(self, before: View) -> View:
         with self.state.read() as session:
             newest = {name: newest_release(session, name) for name in self.lakes}
             events = session.execute(select(func.max(AlertEvent.id), func.max(AlertEvent.recorded))).one()
@@ -107,10 +110,7 @@ class Live:
         token = tag_of(*(release.id for release in releases.values()), *events, *seen)
         times = [*(release.created for release in releases.values()), *(_utc(row[1]) for row in (events, seen))]
         changed = max((time for time in times if time is not None), default=None)
-        before = getattr(self, "_view", None)
-        if before is not None and before.token == token:
-            return before
-        return View(version + 1, releases, token, changed)
+        return before if before.token == token else View(before.version + 1, releases, token, changed)
 
 
 def _utc(moment: datetime | None) -> datetime | None:
