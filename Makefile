@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[unet,train,test,lint]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[unet,train,service,test,lint]'
 	touch $@
 
 demo: $(STAMP)  ## run the main job on the simulated archive into demo/
@@ -25,7 +25,8 @@ lint: $(STAMP)  ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## the benchmarks
+bench: $(STAMP)  ## the benchmarks, beside their peers
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what the targets made, the environment excepted

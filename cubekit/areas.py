@@ -17,6 +17,9 @@ from cubekit.series.state import surface_features
 WHOLE = 0.99
 """Share of the lake zone from which a track counts as seeing all of it, so that nothing is to be completed."""
 
+HIDDEN = "it never sees three tenths of the lake itself, which lies in its layover or shadow"
+"""Why no area of a track is known."""
+
 _USABLE = [series.STATES.index(name) for name in ("unknown", "open")]
 _COMPLETED = {
     "area_completed_km2": "area_km2",
@@ -79,6 +82,7 @@ def measure_areas(
 
     Notes
     -----
+    A track that never sees enough of the lake to tell its state has no areas: `unknown` says why.
     ``area_km2`` stays what was seen. All that follows (seasons, trends, the fused series, alerts) rests on it: a shore
     that is completed from other tracks is no further look at it, and a lake that drains would drain there too late.
     """
@@ -97,8 +101,10 @@ def measure_areas(
         wanted["front"] = series.front_position(probability, lake, toward=front, threshold=threshold)
     made: dict[str, xr.Dataset] = dict(zip(wanted, compute(*wanted.values()), strict=True))
     area, unknown = made["area"], {}
+    hidden = np.zeros(area.sizes["time"], np.bool_)
     if "features" in made:
         area = _with_states(area, made["features"], lake)
+        hidden = _hidden(area)
     else:
         unknown["states"] = "they are told from VV, which the cube does not hold"
     if "front" in made:
@@ -107,9 +113,14 @@ def measure_areas(
         area = area.assign_attrs({name: made["front"].attrs[name] for name in ("axis_bearing", "box_width")})
     blind = made["tracks"]["track"].to_numpy()[made["tracks"]["zone_seen"].to_numpy() < WHOLE]
     if blind.size and made["tracks"].sizes["track"] > 1:
-        area = _with_completed(area, probability, lake, threshold, np.isin(area["track"].to_numpy(), blind))
+        partly = np.isin(area["track"].to_numpy(), blind)
+        area = _with_completed(area, probability, lake, threshold, partly, hidden)
     elif blind.size:
         unknown["completed areas"] = "there is no other track to complete them from"
+    if hidden.any():
+        unknown |= {f"areas of track {track}": HIDDEN for track in np.unique(area["track"].to_numpy()[hidden]).tolist()}
+        columns = [name for name in map(str, area) if name.startswith("area_") or name in {"dry_km2", "completed_km2"}]
+        area = area.assign({name: area[name].where(xr.DataArray(~hidden, dims="time")) for name in columns})
     return Areas(area, made["tracks"], unknown)
 
 
@@ -121,15 +132,23 @@ def _with_states(area: xr.Dataset, features: xr.Dataset, lake: Lake) -> xr.Datas
     return area.assign({name: states[name].variable for name in names} | {"state_then": then})
 
 
+def _hidden(area: xr.Dataset) -> NDArray[np.bool_]:
+    """Passes of tracks to which the lake is hidden: a network that knows its outline still draws one."""
+    _, codes = np.unique(area["track"].to_numpy(), return_inverse=True)
+    told = np.bincount(codes, weights=area["state"].to_numpy() > 0) > 0
+    return ~told[codes]
+
+
 def _with_completed(
     area: xr.Dataset,
     probability: xr.DataArray,
     lake: Lake,
     threshold: float,
     partly: NDArray[np.bool_],
+    hidden: NDArray[np.bool_],
 ) -> xr.Dataset:
     """Complete the passes of the tracks that see the lake `partly`; of the others the area is what it is."""
-    outlines = xr.DataArray(np.isin(area["state"].to_numpy(), _USABLE), dims="time")
+    outlines = xr.DataArray(np.isin(area["state"].to_numpy(), _USABLE) & ~hidden, dims="time")
     places = np.flatnonzero(partly)
     completed = series.completed_area(probability, lake, threshold=threshold, outlines=outlines)
     (found,) = compute(completed[list(_COMPLETED.values())].isel(time=places))

@@ -187,8 +187,20 @@ class ModelOptions(Section):
         description='"auto": the U-Net that comes with cubekit for such images; a .safetensors model; or "otsu".',
         min_length=1,
     )
-    engine: Literal["auto", "torch", "openvino"] = Field(
-        "auto", description='What runs a network: "torch", "openvino", or "auto".'
+    engine: Literal[
+        "auto",
+        "torch",
+        "openvino",
+        "torch-float32",
+        "torch-bfloat16",
+        "torch-cuda-float32",
+        "torch-cuda-bfloat16",
+        "openvino-float32",
+        "openvino-bfloat16",
+    ] = Field(
+        "auto",
+        description='What runs a network: "auto" (float32, the same areas on every machine), "torch" or "openvino" '
+        '(as fast as the machine can), or one of them exactly, e.g. "torch-float32".',
     )
 
     @field_validator("path", mode="before")

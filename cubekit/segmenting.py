@@ -62,16 +62,18 @@ def segment_passes(study: Study, lake: Lake, path: Path, progress: Progress) -> 
     model = shipped.find(study.model.path)
     if study.model.path == "auto":
         model = shipped.choose(image.attrs["preprocessing"])
-    probability = segmentation.segment(image, model, lake=lake, engine=study.model.engine)
-    probability.attrs["preprocessing"] = _chain(image, lake)
-    name = str(probability.attrs["model"])
-    made_by = (name, str(probability.attrs["model_hash"]), str(probability.attrs["preprocessing"]))
+    every = segmentation.segment(image, model, lake=lake, engine=study.model.engine)
+    engine, name = str(every.attrs.get("engine", study.model.engine)), str(every.attrs["model"])
+    chain = _chain(image, lake, engine)
+    made_by = (name, str(every.attrs["model_hash"]), chain)
     pending = cube.pending_water(path, passes, *made_by)
     places = np.flatnonzero(pending)
     progress(lake.id, "segment", len(pending) - len(places), len(pending))
     for start in range(0, len(places), BATCH):
-        batch = probability.isel(time=places[start : start + BATCH]).compute()
-        cube.write_water(path, name, batch)
+        # Taken out before the network sees them: it gets several passes at once, and would run over their neighbours.
+        some = image.isel(time=places[start : start + BATCH])
+        batch = segmentation.segment(some, model, lake=lake, engine=engine).compute()
+        cube.write_water(path, name, batch.assign_attrs(preprocessing=chain))
         progress(lake.id, "segment", len(pending) - len(places) + start + len(batch), len(pending))
     if len(places) and cube.pending_water(path, passes, *made_by).any():
         msg = (
@@ -103,9 +105,11 @@ def _looks(study: Study, lake: Lake, path: Path, passes: xr.Dataset) -> float | 
     return round(looks, 2)
 
 
-def _chain(image: xr.DataArray, lake: Lake) -> str:
-    """Everything that makes the image of a pass what it is, as JSON: when it changes, all is segmented anew."""
+def _chain(image: xr.DataArray, lake: Lake, engine: str) -> str:
+    """Everything that makes the water of a pass what it is, as JSON: when it changes, all is segmented anew."""
     steps = ("source", "spacing", "polarisation", "speckle_filter", "filter_looks", "window", "equalize")
     chain = {step: image.attrs[step] for step in steps if step in image.attrs}
-    geometry = hashlib.sha256(lake.aoi.wkb + lake.outline.wkb).hexdigest()[:12]
-    return json.dumps(chain | {"aoi_and_outline": geometry}, sort_keys=True, default=float)
+    chain["aoi_and_outline"] = hashlib.sha256(lake.aoi.wkb + lake.outline.wkb).hexdigest()[:12]
+    if engine.endswith("bfloat16"):  # moves shores by a pixel here and there; engines in float32 agree
+        chain["precision"] = "bfloat16"
+    return json.dumps(chain, sort_keys=True, default=float)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,23 @@ def warn(state: State, release: Release) -> None:
                     **numbers,
                 )
             )
+
+
+_made: list[Served] = []
+
+
+def shared(factory: pytest.TempPathFactory) -> Served:
+    """One for all tests of a process, which leave it as it is."""
+    if not _made:
+        _made.append(make(factory.mktemp("served")))
+    return _made[0]
+
+
+def copied(served: Served, home: Path) -> Served:
+    """One for a test that changes it."""
+    shutil.copytree(served.study.study.out, home / "out")
+    options = served.study.study.model_copy(update={"out": home / "out"})
+    return replace(served, study=served.study.model_copy(update={"study": options}))
 
 
 def make(home: Path) -> Served:

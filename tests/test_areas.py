@@ -84,6 +84,18 @@ def test_a_track_alone_cant_be_completed() -> None:
     assert found.unknown == {"completed areas": "there is no other track to complete them from"}
 
 
+@pytest.mark.parametrize("tracks", [(12, 121), (12,)])
+def test_a_track_that_the_lake_is_hidden_from_has_no_areas(tracks: tuple[int, ...]) -> None:
+    """Layover as bright as a slope all year, and a network that draws the outline all the same: not known, and why."""
+    passes, water = cube_of(hidden=False, tracks=tracks)
+    bright = xr.DataArray(passes["track"].values == 12, dims="time")
+    found = measure_areas(passes.assign(vv=passes["vv"].where(~bright, 0.4)), water, LAKE)
+    assert found.unknown["areas of track 12"].startswith("it never sees three tenths of the lake itself")
+    for name in ("area_km2", "area_low", "area_high", "area_subpixel_km2"):
+        assert found.area[name].isnull().values.tolist() == bright.values.tolist()
+    assert found.area["observed_fraction"].notnull().all()
+
+
 def test_states_need_vv() -> None:
     """Of a cube of VH only they are unknown, and it is told."""
     passes, water = cube_of(hidden=False)

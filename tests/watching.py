@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # as a script
 
 import factories
 import numpy as np
+from rasterio.warp import transform_bounds
 from servers import Answer, Request, Service, serving
+from servers.cmr import Granule, opera_granule
+from shapely.geometry import box
 from sqlalchemy import select
 
 from cubekit import cube
@@ -92,14 +95,29 @@ class Coming:
         return len(arrived)
 
 
-def arrivals(home: Path, start: datetime, end: datetime, *, drained: datetime | None = None) -> Coming:
-    """Make the granules of a period; from `drained` on a third of the lake is gone."""
+def arrivals(home: Path, start: datetime, end: datetime) -> Coming:
+    """Make the granules of a period; from day 10 to day 20 of the service a third of the lake is gone."""
     made = Coming(home / "store", home / "archive")
     for moment, platform, burst in times(start, end):
-        share = 0.35 if drained is not None and moment >= drained else 0.0
+        share = 0.35 if LIVE + timedelta(days=10) <= moment < LIVE + timedelta(days=20) else 0.0
         files = granule(made.store, moment, platform, burst, share=share)
         made.due.setdefault(moment + LATENCY, []).extend(files)
     return made
+
+
+def catalogued(folder: Path, url: Callable[[str], str]) -> list[Granule]:
+    """The granules of a folder as the archive's catalogue has them."""
+    left, bottom, right, top = transform_bounds(LAKE.epsg, 4326, *LAKE.lattice.boundingbox)
+    found = []
+    for first in sorted(folder.glob("OPERA_*_VV.tif")):
+        name = first.name.removesuffix("_VV.tif")
+        files = {path.name: path.stat().st_size for path in sorted(folder.glob(f"{name}_*.tif"))}
+        moment = datetime.strptime(name.split("_")[4], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        platform = {"S1A": "sentinel-1a", "S1B": "sentinel-1b"}[name.split("_")[6]]
+        orbit, direction = absolute_orbit(platform, moment), "ascending" if "_T012" in name else "descending"
+        outline = box(left, bottom, right, top)
+        found.append(opera_granule(name, files, outline, orbit=orbit, direction=direction, url=url))
+    return found
 
 
 def study(home: Path, uri: str | None = None, **service: object) -> Study:
@@ -263,8 +281,17 @@ def outline_rows(path: Path) -> list[str]:
     return [json.dumps(one, sort_keys=True) for one in content["features"]]
 
 
+def no_figures() -> None:
+    """Draw nothing: what is drawn is tested elsewhere, and takes most of the time of a small cycle."""
+    from cubekit import products
+
+    products._draw_series = lambda *_: set()
+    products._draw_maps = lambda *_: set()
+
+
 def work(path: str, moment: str, once: bool) -> None:
     """Watch once, or until somebody ends it, from a moment on."""
+    no_figures()
     context = Context.of(Study.load(path), now=Clock(datetime.fromisoformat(moment)))
     sys.stdout.write(f"start {os.getpid()}\n")
     sys.stdout.flush()

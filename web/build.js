@@ -35,7 +35,7 @@ for (const [name, target] of [["maplibre-gl.mjs", "maplibre-gl.js"], ["maplibre-
   await writeFile(path.join(out, target), code.replace(/\n\/\/# sourceMappingURL=.*\s*$/, "\n"));
 }
 for (const name of ["index.html", "icon.svg"]) await copyFile(path.join(here, "src", name), path.join(out, name));
-await writeFile(path.join(out, "NOTICE"), await notice());
+await writeFile(path.join(out, "NOTICE.txt"), await notice());
 
 // The licences of all that is in the files above and is not cubekit's.
 async function notice() {

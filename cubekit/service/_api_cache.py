@@ -76,6 +76,9 @@ class Answers:
         """What is kept under a tag."""
         return self._kept.get(tag)
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     async def of(self, tag: str, make: Callable[[], Answer]) -> Answer:
         """Get an answer, or make it on a thread.
 

@@ -8,24 +8,31 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-
 from cubekit import __version__
 from cubekit.config import Study
-from cubekit.service import _api_lakes, _api_rasters, _api_states
-from cubekit.service._api_cache import Answers
-from cubekit.service._api_cubes import Cubes
-from cubekit.service._api_front import Front
-from cubekit.service._api_live import Live
-from cubekit.service._api_metrics import Meters
-from cubekit.service._api_pages import about_api, page_files
-from cubekit.service._api_parts import Parts
-from cubekit.service._api_problems import handle
-from cubekit.service._api_queries import ImageQuery
-from cubekit.service._api_reads import Reader
-from cubekit.service._api_schemas import Problem
-from cubekit.service.state import State
+from cubekit.errors import MissingExtra
+
+try:
+    import PIL  # noqa: F401  what the images are drawn with
+    from fastapi import FastAPI
+    from fastapi.openapi.utils import get_openapi
+
+    from cubekit.service import _api_lakes, _api_rasters, _api_states
+    from cubekit.service._api_cache import Answers
+    from cubekit.service._api_cubes import Cubes
+    from cubekit.service._api_front import Front
+    from cubekit.service._api_live import Live
+    from cubekit.service._api_metrics import Meters
+    from cubekit.service._api_pages import about_api, page_files
+    from cubekit.service._api_parts import Parts
+    from cubekit.service._api_problems import handle
+    from cubekit.service._api_queries import ImageQuery
+    from cubekit.service._api_reads import Reader
+    from cubekit.service._api_schemas import Problem
+    from cubekit.service.state import State
+except ImportError as error:
+    _msg = f'{error.name} is not installed, and the service needs it; pip install "cubekit[service]"'
+    raise MissingExtra(_msg) from error
 
 logger = logging.getLogger("cubekit.service")
 
@@ -58,7 +65,7 @@ def create_app(study: Study) -> FastAPI:
     ConfigError
         When a lake of the study isn't known, or its state can't be opened, or is of another version.
     MissingExtra
-        When SQLAlchemy is absent.
+        On import, when a library of the extra ``service`` is absent.
     """
     live = Live(study, State.of(study.study.out))
     parts = Parts(study, live, Answers(), Reader(study, live), Cubes(study), Meters(live))
@@ -84,6 +91,7 @@ def create_app(study: Study) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
+    app.state.parts = parts
     for each in (_api_lakes, _api_rasters, _api_states):
         app.include_router(each.router(parts))
     handle(app)

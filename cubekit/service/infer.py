@@ -16,6 +16,7 @@ from cubekit.cube import store
 from cubekit.errors import ConfigError, CubeConflict, CubekitError, SourceError
 from cubekit.report import LakeReport, Report, write_results
 from cubekit.schedulers import compute_on
+from cubekit.segmenting import segment_passes
 from cubekit.service import releases, warn
 from cubekit.service.context import Context, Stopped, logger
 from cubekit.service.ingest import Version, pass_versions, version_of
@@ -137,7 +138,7 @@ def _release(context: Context, job: Job) -> None:
     # Formats are the batch job's: a release has what is served, and nothing that is written outside of it.
     study = context.study.model_copy(update={"output": OutputOptions()})
     for attempt in range(1, TRIES + 1):
-        model = pipeline.segment_passes(study, lake, path, context.progress)
+        model = segment_passes(study, lake, path, context.progress)
         created = context.now()
         name = releases.name_of(created, cube.history(path)[0].id)
         try:

@@ -23,6 +23,9 @@ from cubekit.service.context import Context, Stopped, logger
 from cubekit.service.state import DeadLetter, Job, Look, PassTimes, Release, last_good_look
 from cubekit.sources import find_scenes, opera
 
+WHOLE = timedelta(days=7)
+"""Between two looks that ask for all: what the archive's catalogue got late, with an old date, comes then."""
+
 _NEAR = timedelta(days=3)  # days that are searched together
 
 
@@ -64,10 +67,8 @@ def look(context: Context, lake: Lake) -> Look:
     the state: killed between the two, the next look finds the passes in the cube, and asks for them to be measured.
     """
     started = context.now()
-    overlap = timedelta(days=context.study.service.overlap_days)
     with context.state.write() as session:
-        last = last_good_look(session, lake.id)
-        row = Look(lake=lake.id, started=started, since=None if last is None else last.started - overlap)
+        row = Look(lake=lake.id, started=started, since=_since(context, session, lake.id, started))
         session.add(row)
     try:
         found = _search(context, lake, row.since)
@@ -98,6 +99,18 @@ def look(context: Context, lake: Lake) -> Look:
     return row
 
 
+def _since(context: Context, session: Session, lake: str, now: datetime) -> datetime | None:
+    """From when on what was processed is asked for; None: all, now and then, and where no archive tells what is new."""
+    last, whole = last_good_look(session, lake), last_good_look(session, lake, whole=True)
+    if last is None or whole is None or now - whole.started >= WHOLE or not _tells_what_is_new(context):
+        return None
+    return last.started - timedelta(days=context.study.service.overlap_days)
+
+
+def _tells_what_is_new(context: Context) -> bool:
+    return context.study.source.uri.partition("?")[0] == "opera"
+
+
 def _failed(context: Context, row: Look, reason: str) -> None:
     row.ended, row.error = context.now(), reason
     with context.state.write() as session:
@@ -122,7 +135,7 @@ def _search(context: Context, lake: Lake, since: datetime | None) -> letters.Fou
         if isinstance(one.message, SceneWarning):
             left_out |= one.message.left_out
     waiting = {one.granule for one in noted if one.platform and not letters.due(one, context.now())}
-    found = letters.Found(left_out=left_out, whole=_searches_all(context, since))
+    found = letters.Found(left_out=left_out, whole=since is None)
     for name, pass_ in _named(items).items():
         if name not in waiting:
             found.items += pass_.scenes
@@ -135,7 +148,7 @@ def _items(context: Context, lake: Lake, since: datetime | None, noted: Sequence
     study = context.study
     start, end = study.period.start, study.period.end
     uri, tracks = study.source.uri, study.source.tracks
-    if since is None or _searches_all(context, since):
+    if since is None:
         return list(find_scenes(lake, uri, start, end, tracks=tracks))
     asked: opera.Parameters = {"tracks": tuple(tracks), **opera.parameters(uri.partition("?")[2])}
     try:
@@ -158,11 +171,6 @@ def _items(context: Context, lake: Lake, since: datetime | None, noted: Sequence
             continue
         items |= {one.id: one for one in near if _key(one) in wanted}
     return list(items.values())
-
-
-def _searches_all(context: Context, since: datetime | None) -> bool:
-    """Whether all is searched: at first, and where no archive tells what is new. Then the cube tells."""
-    return since is None or context.study.source.uri.partition("?")[0] != "opera"
 
 
 def _known(context: Context, lake: str) -> set[str]:
@@ -281,7 +289,7 @@ def _moment(value: Any) -> datetime:
 def _source_of(context: Context, items: Sequence[pystac.Item]) -> str | None:
     if items:
         return str(items[0].properties["cubekit:source"])
-    return "opera" if context.study.source.uri.partition("?")[0] == "opera" else None
+    return "opera" if _tells_what_is_new(context) else None
 
 
 def _named(items: Iterable[pystac.Item]) -> dict[str, Pass]:

@@ -70,7 +70,10 @@ class Table(DeclarativeBase):
 
 
 class Look(Table):
-    """One search of one lake. Without `ended` it runs, or was killed; with `error` it failed and is made again."""
+    """One search of one lake. Without `ended` it runs, or was killed; with `error` it failed and is made again.
+
+    `since` is None where all was asked for, not only what is new.
+    """
 
     __tablename__ = "looks"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -311,9 +314,11 @@ def first_look(session: Session, lake: str) -> datetime | None:
     return session.scalar(select(func.min(Look.started)).where(Look.lake == lake))
 
 
-def last_good_look(session: Session, lake: str) -> Look | None:
-    """Find the newest look for a lake that ended well."""
+def last_good_look(session: Session, lake: str, *, whole: bool = False) -> Look | None:
+    """Find the newest look for a lake that ended well; or of those that asked for all."""
     good = select(Look).where(Look.lake == lake, Look.ended.is_not(None), Look.error.is_(None))
+    if whole:
+        good = good.where(Look.since.is_(None))
     return session.scalars(good.order_by(Look.started.desc(), Look.id.desc()).limit(1)).first()
 
 
