@@ -102,7 +102,7 @@ def best_track(area: xr.Dataset) -> int:
     """The track that sees most of the lake zone in the passes whose area is known."""
     known = area.isel(time=np.flatnonzero(area["area_km2"].notnull().values))
     seen = known["observed_fraction"].groupby("track").median()
-    return int(seen["track"][int(seen.argmax())])
+    return int(seen["track"][int(seen.to_numpy().argmax())])
 
 
 def draw_shores(ax, lake) -> None:

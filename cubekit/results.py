@@ -145,6 +145,35 @@ def usable_passes(area: xr.Dataset, min_observed: float) -> NDArray[np.bool_]:
     return np.asarray(usable & np.isin(area["state"].to_numpy(), _OPEN_OR_UNKNOWN))
 
 
+def evened(area: xr.Dataset, usable: NDArray[np.bool_]) -> xr.Dataset:
+    """Complete all passes of a track by the same, where it does not see all of the lake.
+
+    Parameters
+    ----------
+    area
+        As for `measure`; it has ``area_completed_km2`` where tracks were completed.
+    usable
+        The passes that the mean is taken of.
+
+    Returns
+    -------
+    xarray.Dataset
+        What `fuse` takes: areas and bounds with the mean completion of their track, and what was seen as
+        ``area_seen_km2``; the same Dataset where nothing was completed. What the hidden shore did meanwhile is not in
+        it: each year's own completion would bring the other track's errors in twice.
+    """
+    if "area_completed_km2" not in area:
+        return area
+    _, codes = np.unique(area["track"].to_numpy(), return_inverse=True)
+    more = (area["area_completed_km2"] - area["area_km2"]).to_numpy()
+    counted = usable & np.isfinite(more)
+    count = np.maximum(np.bincount(codes, counted), 1)
+    mean = xr.DataArray((np.bincount(codes, np.where(counted, more, 0)) / count)[codes], dims="time")
+    names = ("area_km2", "area_low", "area_high")
+    whole = {name: (area[name] + mean).assign_attrs(area[name].attrs) for name in names}
+    return area.assign({**whole, "area_seen_km2": area["area_km2"].variable})
+
+
 def levelled(area: xr.Dataset, fused: xr.Dataset) -> xr.Dataset:
     """Bring the passes of all tracks to the level of one, by what `fuse` found of each track.
 
@@ -259,12 +288,13 @@ def _add_fused(
     if tracks.size < 2:
         found.unknown["fused series"] = f"there are usable passes of {'one track' if tracks.size else 'no track'} only"
         return
+    whole = evened(found.area, usable)
     try:
-        found.fused = series.fuse(found.area, min_observed=min_observed).drop_vars("covariance")
+        found.fused = series.fuse(whole, min_observed=min_observed).drop_vars("covariance")
     except NoObservations as error:
         found.unknown["fused series"] = str(error)
         return
-    passes = levelled(found.area, found.fused)
+    passes = levelled(whole, found.fused)
     if "seasons" in found.unknown:
         found.unknown["fused seasons"] = found.unknown["seasons"]
         return

@@ -9,7 +9,7 @@ import xarray as xr
 
 from cubekit.errors import ConfigError
 from cubekit.passes import PLATFORMS
-from cubekit.results import FAIR, FUSED, STATISTICS, levelled, measure, season_trends, seasons, usable_passes
+from cubekit.results import FAIR, FUSED, STATISTICS, evened, levelled, measure, season_trends, seasons, usable_passes
 from cubekit.series import STATES, VERDICTS, summer_maxima, trend
 
 OPEN, ICE = STATES.index("open"), STATES.index("ice")
@@ -58,6 +58,25 @@ def test_passes_are_brought_to_the_level_of_the_reference() -> None:
     since = np.asarray((level.indexes["time"] - area.indexes["time"][0]) / pd.Timedelta(days=365.25))
     np.testing.assert_allclose(level["area_km2"], 1.5 + 0.01 * since, atol=0.002)
     np.testing.assert_allclose(level["area_high"] - level["area_low"], 0.1)
+
+
+def test_completed_tracks_are_fused_at_one_level() -> None:
+    """A track that hides a part is completed by the same at all its passes; then it has hardly an offset left."""
+    area = areas(noise=0.01)
+    hides = area["track"] == 12
+    more = np.where(hides, -OFFSET + np.random.default_rng(1).normal(0, 0.03, area.sizes["time"]), 0.0)
+    found = measure(area.assign(area_completed_km2=area["area_km2"] + more))
+    usable = usable_passes(area, 0.9)
+    whole = evened(area.assign(area_completed_km2=area["area_km2"] + more), usable)
+    added = (whole["area_km2"] - area["area_km2"]).values
+    np.testing.assert_allclose(added[hides.values], more[hides.values & usable].mean())
+    np.testing.assert_array_equal(added[~hides.values], 0)
+    np.testing.assert_array_equal(whole["area_seen_km2"], area["area_km2"])
+    assert abs(float(found.fused["offset"].sel(track="12"))) < 0.02
+    assert float(measure(area).fused["offset"].sel(track="12")) == pytest.approx(OFFSET, abs=0.02)
+    assert evened(area, usable) is area
+    # The areas that are told stay those that were seen.
+    np.testing.assert_array_equal(found.area["area_km2"], area["area_km2"])
 
 
 def test_a_step_that_was_found_is_taken_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -34,11 +35,22 @@ def granules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture
-def context(tmp_path: Path, granules: Path) -> Iterator[Context]:
+@pytest.fixture(scope="module")
+def looked(granules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Somebody has looked: the cube is there, and a job waits."""
-    made = Context.of(watching.study(tmp_path, f"folder:{granules}"), now=watching.Clock(LIVE))
+    home = tmp_path_factory.mktemp("looked")
+    made = Context.of(watching.study(home, f"folder:{granules}"), now=watching.Clock(LIVE))
     assert ingest.look(made, made.lakes[LAKE.id]).error is None
+    made.state.close()
+    return home / "out"
+
+
+@pytest.fixture
+def context(tmp_path: Path, granules: Path, looked: Path) -> Iterator[Context]:
+    """The service after that look."""
+    shutil.copytree(looked, tmp_path / "out")
+    moment = LIVE + timedelta(minutes=1)
+    made = Context.of(watching.study(tmp_path, f"folder:{granules}"), now=watching.Clock(moment))
     yield made
     made.state.close()
 

@@ -162,6 +162,17 @@ def test_one_that_is_down_does_not_stop_the_others(context: Context, hook: tuple
     assert rows(context) == [("waiting", 1, "ConnectionError"), ("sent", 1, None)]
 
 
+def test_one_that_is_down_is_asked_once_at_a_time(context: Context, hook: tuple[watching.Hook, str]) -> None:
+    """Not for each of its messages: each may take half a minute."""
+    write(context.state, [hook[1]], count=3)
+    hook[0].fail(Answer(503), times=1)
+    assert notify.deliver(context) == 0
+    assert len(hook[0].log) == 1
+    assert notify.deliver(context) == 2
+    later(context, minutes=30)
+    assert notify.deliver(context) == 1
+
+
 def test_an_address_that_is_no_longer_in_the_study_is_not_told(
     context: Context, hook: tuple[watching.Hook, str]
 ) -> None:

@@ -472,7 +472,7 @@ def test_keys_from_the_command_line(tmp_path: Path) -> None:
     key = runner.invoke(app, ["keys", "add", str(path), "warden"]).output.strip()
     assert key.startswith("warden.")
     assert len(key) > 40
-    listed = runner.invoke(app, ["keys", "list", str(path)]).output
+    listed = runner.invoke(app, ["keys", "show", str(path)]).output
     assert "warden" in listed
     assert key not in listed
     assert runner.invoke(app, ["keys", "revoke", str(path), "warden"]).output == "revoked warden\n"

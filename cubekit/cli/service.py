@@ -82,7 +82,7 @@ def serve(
     )
 
 
-@keys.command("add")
+@keys.command()
 def add(study: StudyFile, name: Name) -> None:
     """Make a key, and show it once: it can't be shown again."""
     from cubekit.service.keys import add_key
@@ -93,7 +93,7 @@ def add(study: StudyFile, name: Name) -> None:
     state.close()
 
 
-@keys.command("list")
+@keys.command()
 def show(study: StudyFile) -> None:
     """Show whose keys there are."""
     from cubekit.service.keys import list_keys
@@ -107,7 +107,7 @@ def show(study: StudyFile) -> None:
     state.close()
 
 
-@keys.command("revoke")
+@keys.command()
 def revoke(study: StudyFile, name: Name) -> None:
     """Let a key open nothing from now on."""
     from cubekit.service.keys import revoke_key

@@ -119,7 +119,7 @@ def _failed(context: Context, job: Job, error: Exception) -> None:
         "error": f"{type(error).__name__}: {error}",
     }
     with context.state.write() as session:
-        session.execute(update(Job).where(Job.id == job.id).values(**values))
+        session.execute(update(Job).where(Job.id == job.id, Job.state == "running").values(**values))
 
 
 def _release(context: Context, job: Job) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -15,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from cubekit import cube, pipeline
 from cubekit.cube import store
-from cubekit.errors import CubekitError, NoObservations, NothingFound, SceneWarning, SourceError
+from cubekit.errors import CubekitError, NoObservations, NothingFound, SourceError
 from cubekit.lakes import Lake
 from cubekit.passes import PLATFORMS, Pass, group
 from cubekit.service import letters
@@ -124,16 +123,11 @@ def _told(row: Look) -> dict[str, Any]:
 def _search(context: Context, lake: Lake, since: datetime | None) -> letters.Found:
     """The scenes of all passes of which something is new, or which are to be tried again."""
     noted = letters.unsolved(context, lake.id)
-    left_out: dict[str, str] = {}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.filterwarnings("always", category=SceneWarning)
+    with letters.noting() as left_out:
         try:
             items = _items(context, lake, since, noted)
         except NothingFound:
             items = []
-    for one in caught:
-        if isinstance(one.message, SceneWarning):
-            left_out |= one.message.left_out
     waiting = {one.granule for one in noted if one.platform and not letters.due(one, context.now())}
     found = letters.Found(left_out=left_out, whole=since is None)
     for name, pass_ in _named(items).items():
@@ -186,16 +180,12 @@ def _known(context: Context, lake: str) -> set[str]:
 
 def _download(context: Context, found: letters.Found) -> None:
     """Fetch granules to disk; passes of which one can't be had wait: half of a pass would be taken for all of it."""
-    reasons: dict[str, str] = {}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.filterwarnings("always", category=SceneWarning)
+    with letters.noting() as reasons:
         try:
             kept = {one.id: one for one in opera.download(found.items, context.out / "granules")}
         except SourceError as error:
-            kept, reasons = {}, {one.id: str(error) for one in found.items}
-    for one in caught:
-        if isinstance(one.message, SceneWarning):
-            reasons |= one.message.left_out
+            kept = {}
+            reasons |= {one.id: str(error) for one in found.items}
     passes = _named(found.items)
     found.items = []
     for name, pass_ in passes.items():

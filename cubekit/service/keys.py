@@ -63,7 +63,7 @@ def revoke_key(state: State, name: str, *, now: Clock = present) -> None:
     with state.write() as session:
         row = session.get(Key, name)
         if row is None:
-            msg = f"there is no key {name!r}; `cubekit keys list` shows them"
+            msg = f"there is no key {name!r}; `cubekit keys show` shows them"
             raise ConfigError(msg)
         row.revoked = row.revoked or now()
 

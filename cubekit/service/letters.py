@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -10,6 +12,7 @@ import pystac
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from cubekit.errors import SceneWarning
 from cubekit.passes import Pass
 from cubekit.service.context import Context, logger
 from cubekit.service.state import DeadLetter, Look
@@ -31,6 +34,20 @@ class Found:
     """Passes that were found and could not be downloaded whole, by name, with the reason."""
     whole: bool = False
     """Whether the search was for all that the archive has."""
+
+
+@contextmanager
+def noting() -> Iterator[dict[str, str]]:
+    """Give the reasons of what archives leave out by themselves, by name, when the block has ended."""
+    left_out: dict[str, str] = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", category=SceneWarning)
+        yield left_out
+    for one in caught:
+        if isinstance(one.message, SceneWarning):
+            left_out |= one.message.left_out
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def due(letter: DeadLetter, now: datetime) -> bool:

@@ -7,7 +7,7 @@ import hmac
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -157,7 +157,8 @@ def deliver(context: Context) -> int:
     after it was: killed between the two, it is sent again, with the same key and the same bytes.
     """
     secret, sent = b"", 0
-    while (delivery := _claim(context)) is not None:
+    down: set[str] = set()
+    while (delivery := _claim(context, down)) is not None:
         secret = secret or secret_of(context.study.service)
         with context.state.read() as session:
             event = session.get_one(AlertEvent, delivery.event)
@@ -165,15 +166,17 @@ def deliver(context: Context) -> int:
         told = payload(alert, event, context.lakes.get(alert.lake), context.study.service)
         answer = _post(delivery.target, told, secret, context.now())
         sent += answer.state == "sent"
+        if answer.state == "waiting":  # the others for it wait for the next time: each may take half a minute
+            down.add(delivery.target)
         _settle(context, delivery, answer)
         context.check()
     return sent
 
 
-def _claim(context: Context) -> Delivery | None:
+def _claim(context: Context, down: Collection[str] = ()) -> Delivery | None:
     """Take the oldest message that is due; nobody else gets it meanwhile."""
     now = context.now()
-    targets = context.study.service.webhooks
+    targets = set(context.study.service.webhooks) - set(down)
     due = select(Delivery).where(Delivery.state == "waiting", Delivery.next_try <= now, Delivery.target.in_(targets))
     with context.state.write() as session:
         delivery = session.scalars(due.order_by(Delivery.id).limit(1)).first()

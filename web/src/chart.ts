@@ -11,6 +11,8 @@ export interface Shown {
   seasons: Season[];
   trend: Trend | null;
   intervals: boolean;
+  /** First and last moment of the whole record. */
+  extent: [number, number];
   /** Days about the selected pass; null is the whole record. */
   period: number | null;
 }
@@ -163,7 +165,7 @@ export class Chart {
   private passParts(passes: Pass[], shown: Shown, x: (t: number) => number, y: (a: number) => number, bottom: number): SVGElement[] {
     const lines: SVGElement[] = [];
     const markers: SVGElement[] = [];
-    const radius = passes.length > 500 ? 2.6 : passes.length > 200 ? 3.2 : 4;
+    const radius = Math.min(4, Math.max(2.2, (2.4 * this.width) / Math.max(passes.length, 1)));
     let missing = "";
     for (const track of shown.tracks) {
       const mine = passes.filter((one) => one.track === track);
@@ -220,11 +222,16 @@ export class Chart {
   }
 }
 
-function period(shown: Shown, selected: Pass | null): [number, number] {
-  const first = stamp(shown.passes[0]!);
-  const last = stamp(shown.passes.at(-1)!);
+/** The record's first and last moment, with some room beside them: of the chart and of its slider. */
+export function extent(passes: Pass[]): [number, number] {
+  if (!passes.length) return [0, 1];
+  const [first, last] = [stamp(passes[0]!), stamp(passes.at(-1)!)];
   const edge = Math.max((last - first) * 0.01, 5 * DAY);
-  const [start, end] = [first - edge, last + edge];
+  return [first - edge, last + edge];
+}
+
+function period(shown: Shown, selected: Pass | null): [number, number] {
+  const [start, end] = shown.extent;
   const days = shown.period;
   if (days === null || days * DAY >= end - start || !selected) return [start, end];
   const from = Math.min(Math.max(stamp(selected) - (days * DAY) / 2, start), end - days * DAY);

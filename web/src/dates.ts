@@ -1,5 +1,6 @@
 // The slider over the record: its place is the time, its steps are passes.
 import type { Pass } from "./api";
+import { extent } from "./chart";
 import { by } from "./dom";
 import { passWords } from "./words";
 
@@ -32,8 +33,7 @@ export class Dates {
     this.at = selected ? passes.indexOf(selected) : -1;
     const none = passes.length === 0;
     this.slider.disabled = none;
-    this.slider.min = none ? "0" : String(Date.parse(passes[0]!.time));
-    this.slider.max = none ? "1" : String(Date.parse(passes.at(-1)!.time));
+    [this.slider.min, this.slider.max] = extent(passes).map(String) as [string, string];
     this.tell();
     this.place();
   }

@@ -92,12 +92,11 @@ export function showSeasons(seasons: Season[], track: string): void {
   const caption = `Of ${trackName(track)}, km². A maximum grows with the number of passes, the fair maximum does not; – is not known.`;
   const table = el(
     "table",
-    {},
-    el("caption", {}, caption),
+    { "aria-label": `Seasons of ${trackName(track)}` },
     el("thead", {}, el("tr", {}, ...head.map((one) => el("th", { scope: "col" }, one)))),
     el("tbody", {}, ...rows),
   );
-  by("seasons").replaceChildren(el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of the seasons" }, table));
+  by("seasons").replaceChildren(el("p", { class: "quiet" }, caption), el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of the seasons" }, table));
 }
 
 export function showDownloads(lake: string, pass: Pass | null, track: number | null, layer: string): void {

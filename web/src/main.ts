@@ -2,7 +2,7 @@
 import type { Geometry } from "geojson";
 import * as api from "./api";
 import type { Alert, Lake, LakeWhole, Pass, Season, Series, Trend } from "./api";
-import { Chart } from "./chart";
+import { Chart, extent } from "./chart";
 import { Dates } from "./dates";
 import { showAlerts, showDownloads, showFacts, showLegend, showOrigin, showSeasons, showUnknown } from "./details";
 import { announce, by, el } from "./dom";
@@ -125,7 +125,9 @@ function showTrack(): void {
   by("chart-message").hidden = known;
   by("chart-message").textContent = known ? "" : `Not known: the area; ${whyEmpty(passes.length)}.`;
   if (known) {
-    chart.show({ passes, tracks: all, fused, seasons, trend: bars ? trend : null, intervals: checked("intervals"), period: days ? Number(days) : null });
+    const shownTrend = bars ? trend : null;
+    const reach = { extent: extent(mine()), period: days ? Number(days) : null };
+    chart.show({ passes, tracks: all, fused, seasons, trend: shownTrend, intervals: checked("intervals"), ...reach });
     const drawn = bars && trend?.slope != null && trend.intercept != null;
     showLegend(passes, all, { fused: fused.length > 0, seasons: seasons.some((one) => one.median !== null), trend: drawn, intervals: checked("intervals") });
   }
@@ -218,6 +220,8 @@ async function refresh(): Promise<void> {
 }
 
 async function start(): Promise<void> {
+  // On a phone a decade of intervals hides the areas.
+  by<HTMLInputElement>("intervals").checked = window.innerWidth > 640;
   startTheme(() => {
     map.paint();
     showTrack();

@@ -28,7 +28,7 @@ export class LakeMap {
         container: "map",
         style: style(basemap),
         bounds: bounds(lakes),
-        fitBoundsOptions: { padding: 48, maxZoom: 11 },
+        fitBoundsOptions: { padding: { top: 56, bottom: 40, left: 60, right: 60 }, maxZoom: 11 },
         attributionControl: basemap ? { compact: true } : false,
         dragRotate: false,
         pitchWithRotate: false,
@@ -54,13 +54,13 @@ export class LakeMap {
       name.addEventListener("click", () => this.onPick(lake.id));
       new library.Marker({ element: name, anchor: "bottom", offset: [0, -2] }).setLngLat(lake.centroid).addTo(map);
     }
-    map.on("move", () => this.drawGraticule());
+    map.on("move", () => this.moved());
     map.on("load", () => {
-      this.drawGraticule();
+      this.moved();
       this.showShore(this.shore);
       this.markSelected();
     });
-    map.on("resize", () => this.drawGraticule());
+    map.on("resize", () => this.moved());
   }
 
   select(id: string, fly: boolean): void {
@@ -96,6 +96,15 @@ export class LakeMap {
       pin.setAttribute("aria-pressed", String(pin.dataset.lake === this.selected));
     const source = this.map?.getSource<GeoJSONSource>("lakes");
     source?.setData(outlines(this.lakes));
+    this.moved();
+  }
+
+  private moved(): void {
+    if (!this.map) return;
+    by("map").classList.toggle("near", this.map.getZoom() > 9.5);
+    this.drawGraticule();
+    // Markers take their places after this event.
+    requestAnimationFrame(uncrowd);
   }
 
   private drawGraticule(): void {
@@ -118,6 +127,24 @@ export class LakeMap {
     }
     source.setData({ type: "Feature", properties: {}, geometry: { type: "MultiLineString", coordinates: lines } });
     by("graticule").replaceChildren(...labels);
+  }
+}
+
+/** Names that would lie on each other are left out, that of the chosen lake last of all; the point stays. */
+function uncrowd(): void {
+  const frame = by("map-frame").getBoundingClientRect();
+  const pins = [...document.querySelectorAll<HTMLElement>(".pin")];
+  pins.sort((a, b) => Number(b.ariaPressed === "true") - Number(a.ariaPressed === "true"));
+  const taken: DOMRect[] = [];
+  for (const pin of pins) {
+    const box = pin.firstElementChild!.getBoundingClientRect();
+    const meets = (one: DOMRect): boolean =>
+      one.left < box.right && box.left < one.right && one.top < box.bottom && box.top < one.bottom;
+    const out = box.left < frame.left || box.right > frame.right;
+    const crowded = pin.ariaPressed !== "true" && (out || taken.some(meets));
+    pin.classList.toggle("crowded", crowded);
+    pin.title = crowded ? (pin.textContent ?? "") : "";
+    if (!crowded) taken.push(box);
   }
 }
 

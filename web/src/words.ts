@@ -11,13 +11,13 @@ export const moment = (time: string): string => `${day(time)}, ${hourFormat.form
 
 const minus = (text: string): string => text.replace(/^-/, "−");
 
-export const area = (km2: number): string => `${km2.toFixed(3)} km²`;
+export const area = (km2: number): string => `${km2.toFixed(3)}\u00a0km²`;
 
 export function interval(low: number | null, high: number | null): string {
   return low === null || high === null ? "interval not known" : `${low.toFixed(3)} to ${high.toFixed(3)}`;
 }
 
-export const percent = (part: number): string => `${Math.round(part * 100)} %`;
+export const percent = (part: number): string => `${Math.round(part * 100)}\u00a0%`;
 
 /** Two figures that count, with a sign. */
 export function signed(value: number): string {
@@ -87,5 +87,5 @@ export function passWords(pass: Pass): string {
 }
 
 export function change(part: number): string {
-  return minus(`${part > 0 ? "+" : ""}${part.toFixed(1)} %`);
+  return minus(`${part > 0 ? "+" : ""}${part.toFixed(1)}\u00a0%`);
 }
