@@ -1,8 +1,8 @@
 """Figure 6, and better: the areas of four real lakes over a decade, and of a simulated one beside its truth.
 
-Runs the study of the four lakes with the shipped network, and that of a simulated decade of Tsho Rolpa with the
-network-free segmenter; finds the state of every pass, fuses the tracks, and draws per lake what is known: passes by
-track and state, the medians and maxima of the seasons with their trends, the fused series. Beside them the shores of
+Runs the study of the four lakes and that of a simulated decade of Tsho Rolpa with the shipped network, and draws per
+lake what is known: passes by track and state, the medians and maxima of the seasons with their trends, the fused
+series of all tracks. Beside them the shores of
 the seasons' maxima on the track that sees most, and a calendar of what was observed. With --film also an animation of
 that track.
 
@@ -24,10 +24,8 @@ from matplotlib.figure import Figure
 
 import cubekit
 from cubekit import cube, plots, series
-from cubekit.errors import NoObservations
 from cubekit.lakes import catalogue
-from cubekit.series.fusion import fuse
-from cubekit.series.state import lake_states
+from cubekit.products import best_track
 from cubekit.sources.simulated import read_truth
 
 LAKES = ("tsho_rolpa", "chamlang_tsho", "tilicho", "gokyo")
@@ -56,58 +54,33 @@ def simulated_study(out: Path) -> cubekit.Study:
             "lake": [{"id": SIMULATED}],
             "source": {"uri": f"simulated:{out / 'simulated' / 'archive'}?seed=6&revisit=36"},
             "period": {"start": START, "end": END},
-            "model": {"path": "otsu"},
         }
     )
 
 
-def with_states(lake) -> xr.Dataset:
-    """Areas of a run with the state of every pass, from the cube that they were made of."""
-    passes = cube.open_cube(lake.cube, as_of=lake.snapshot)
-    where = catalogue()[lake.area.attrs["lake"]].at_spacing(lake.area.attrs["spacing"])
-    found = lake_states(passes, where)["state"].compute()
-    key = dict(zip(zip(found["time"].values, found["track"].values, strict=True), found.values, strict=True))
-    codes = [key[each] for each in zip(lake.area["time"].values, lake.area["track"].values, strict=True)]
-    return lake.area.assign(state=("time", np.array(codes, np.int8), found.attrs))
-
-
-def fused_or_none(area: xr.Dataset) -> xr.Dataset | None:
-    """The fused series, or nothing where too little is known."""
-    try:
-        return fuse(area).compute()
-    except NoObservations as error:
-        print(f"{area.attrs['lake']}: not fused, {error}")
-        return None
-
-
 def draw_lake(ax, lake) -> None:
     """Draw one lake's panel, and print its trends."""
-    area = with_states(lake)
-    maxima = series.summer_maxima(area)
-    trends = series.trend(maxima["median"])
-    plots.plot_area(area, ax, maxima=maxima, trends=trends, fused=fused_or_none(area))
-    for track in trends["track"].values:
-        one = trends.sel(track=track)
-        slope, low, high = (float(one[name]) for name in ("slope", "slope_low", "slope_high"))
-        verdict = series.VERDICTS[int(one["verdict"])]
-        known = int(area["area_km2"].notnull().values[area["track"].values == track].sum())
-        total = int((area["track"].values == track).sum())
-        print(
-            f"{area.attrs['lake']} T{track:03d}: {known} of {total} areas known, {int(one['n'])} seasons, "
-            f"{slope:+.4f} km2/year ({low:+.4f} to {high:+.4f}), {verdict}"
-        )
-
-
-def best_track(area: xr.Dataset) -> int:
-    """The track that sees most of the lake zone in the passes whose area is known."""
-    known = area.isel(time=np.flatnonzero(area["area_km2"].notnull().values))
-    seen = known["observed_fraction"].groupby("track").median()
-    return int(seen["track"][int(seen.to_numpy().argmax())])
+    results = lake.results
+    if results.maxima is None:
+        print(f"{lake.area.attrs['lake']}: {results.unknown['seasons']}")
+    median = results.trends.get("median")
+    plots.plot_area(results.area, ax, maxima=results.maxima, trends=median, fused=results.fused)
+    for name, reason in results.unknown.items():
+        print(f"{lake.area.attrs['lake']}: no {name}, {reason}")
+    fused = results.fused_trends.get("median")
+    for trends in (one for one in (median, fused) if one is not None):
+        for track in trends["track"].values:
+            one = trends.sel(track=track)
+            slope, low, high = (float(one[name]) for name in ("slope", "slope_low", "slope_high"))
+            print(
+                f"{lake.area.attrs['lake']} {track}: {int(one['n'])} seasons, {slope:+.4f} km2/year "
+                f"({low:+.4f} to {high:+.4f}), {series.VERDICTS[int(one['verdict'])]}"
+            )
 
 
 def draw_shores(ax, lake) -> None:
     """Shores at the seasons' maxima, on the track that sees most."""
-    track = best_track(lake.area)
+    track = best_track(lake.results)
     times = lake.maxima["time_of_maximum"].sel(track=track).dropna("year").values
     water = probability_of(lake, track)
     where = catalogue()[lake.area.attrs["lake"]].at_spacing(lake.area.attrs["spacing"])
@@ -126,7 +99,7 @@ def probability_of(lake, track: int) -> xr.DataArray:
 
 def film(lake, path: Path) -> Path:
     """The decade of the track that sees most, in its AOI window."""
-    track = best_track(lake.area)
+    track = best_track(lake.results)
     where = catalogue()[lake.area.attrs["lake"]].at_spacing(lake.area.attrs["spacing"])
     rows, columns = where.aoi_window
     passes = cube.open_cube(lake.cube, as_of=lake.snapshot)["vv"].sel(track=track)[:, rows, columns]
@@ -156,15 +129,7 @@ def main(scenes: Path, out: Path, *, with_film: bool) -> None:
     panels[4].plot(
         truth["time"], truth["water_km2"], color="red", linewidth=1.5, linestyle=":", label="simulated truth"
     )
-    panels[4].legend(
-        *panels[4].get_legend_handles_labels(),
-        fontsize=7,
-        ncols=2,
-        frameon=False,
-        loc="upper left",
-        bbox_to_anchor=(0, -0.13, 1, 0),
-        mode="expand",
-    )
+    plots.looks.legend(panels[4])
     panels[4].set_title(f"{panels[4].get_title()}, simulated")
     draw_shores(panels[5], real.lakes["tsho_rolpa"])
     plots.plot_completeness(real.lakes["tsho_rolpa"].area, panels[6])

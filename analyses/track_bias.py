@@ -18,15 +18,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
-from figure6_decadal import CREDIT, real_study, run, with_states
+from figure6_decadal import CREDIT, real_study, run
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import cubekit
 from cubekit.plots import save_figure
+from cubekit.results import evened, usable_passes
 from cubekit.series import trend
 from cubekit.series.fusion import fuse
+from cubekit.series.season import MIN_OBSERVED
 
 LAKES = {"tsho_rolpa": "Tsho Rolpa", "chamlang_tsho": "Chamlang Tsho"}
 DIRECTIONS = ("ascending", "descending")
@@ -196,8 +198,8 @@ def main(scenes: Path, out: Path) -> None:
     lakes = run(real_study(scenes, out)).lakes
     results, tables = {}, {}
     for name, title in LAKES.items():
-        area = with_states(lakes[name])
-        results[name] = area, fuse(area).compute()
+        area = lakes[name].results.area
+        results[name] = area, fuse(evened(area, usable_passes(area, MIN_OBSERVED))).compute()
         tables[name] = report(name, *results[name], published[published["lake"] == title])
     pd.concat(tables, names=["lake"]).round(4).to_csv(out / "track_bias.csv")
     print(f"\nwrote {draw(results, published, out / 'track_bias.png')} and {out / 'track_bias.csv'}")

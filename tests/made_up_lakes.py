@@ -1,4 +1,4 @@
-"""A server of made-up lakes for the page: a decade with states and gaps, a short record, and a lake of which nothing is known.
+"""A server of made-up lakes for the page: a decade with states and gaps, a short record, a lake without any pass.
 
 It answers as the API does (the shapes are checked against the API's own), without cubes: what it tells is arithmetic.
 """
@@ -139,15 +139,24 @@ def trends(lake: str) -> list[dict[str, Any]]:
         n = len(known)
         years, medians = zip(*known, strict=True)
         slope, intercept = (float(one) for one in theilslopes(medians, years)[:2]) if n > 1 else (None, None)
-        verdict = "too_few_seasons" if n < 8 else "increasing" if track == "12" else "no_trend_detected"
+        enough = n >= 8
+        error = 0.002 if track == "12" else 0.008
+        verdict = "too_few_seasons" if not enough else "increasing" if track == "12" else "no_trend_detected"
         rows.append(
             {
-                "statistic": "median", "track": track, "slope": slope, "intercept": intercept,
-                "slope_low": None if n < 8 else slope - (0.002 if track == "12" else 0.008), "slope_high": None if n < 8 else slope + (0.002 if track == "12" else 0.008),
-                "p_value": None if n < 8 else 0.21, "n": n, "verdict": verdict, "detectable": 0.0061,
+                "statistic": "median",
+                "track": track,
+                "slope": slope,
+                "intercept": intercept,
+                "slope_low": slope - error if enough else None,
+                "slope_high": slope + error if enough else None,
+                "p_value": 0.21 if enough else None,
+                "n": n,
+                "verdict": verdict,
+                "detectable": 0.0061,
                 "scatter_verdict": verdict,
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -172,8 +181,8 @@ def alerts(lake: str | None) -> list[dict[str, Any]]:
     if lake not in {None, DECADE}:
         return []
     opened = {
-        "id": ALERT, "lake": DECADE, "track": "121", "sign": "drop", "stage": "confirmed", "opened": "2025-08-10T00:11:35Z",
-        "confirmed": "2025-08-18T12:14:08Z", "closed": None, "area_km2": 1.37, "expected_km2": 1.59,
+        "id": ALERT, "lake": DECADE, "track": "121", "sign": "drop", "stage": "confirmed",
+        "opened": "2025-08-10T00:11:35Z", "confirmed": "2025-08-18T12:14:08Z", "closed": None, "area_km2": 1.37, "expected_km2": 1.59,
         "change_percent": -13.8, "outcome": None, "acknowledged": None,
     }  # fmt: skip
     closed = {

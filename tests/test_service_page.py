@@ -33,7 +33,13 @@ IMAGES = ROOT / "docs" / "images"
 AXE = WEB / "node_modules" / "axe-core" / "axe.min.js"
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
-WITHOUT_DRAWING = "chart: !!document.querySelector('#chart svg'), hidden: document.querySelector('#chart').hidden"
+# What has the focus, and how that is shown; the slider over the images shows it on its handle.
+FOCUS = """() => {
+  const one = document.activeElement;
+  const shown = one.id === "share" ? document.querySelector(".handle") : one;
+  const { outlineStyle, boxShadow } = getComputedStyle(shown, one.id === "share" ? "::after" : null);
+  return [one.id || one.dataset.lake || one.className || one.tagName, outlineStyle, boxShadow];
+}"""
 
 Open = Callable[..., Any]
 
@@ -92,8 +98,9 @@ def settled(page: Any, moment: str) -> str:
     image = "document.querySelector('#after-image')"
     ready = f"{image}.src.includes(encodeURIComponent('{moment}')) && {image}.complete && {image}.naturalWidth > 0"
     page.wait_for_function(f"() => {ready} && !{image}.classList.contains('loading')")
-    drawn = f"const c = document.createElement('canvas'); c.width = c.height = 64; c.getContext('2d').drawImage({image}, 0, 0, 64, 64)"
-    return str(page.evaluate(f"() => {{ {drawn}; return c.toDataURL(); }}"))
+    canvas = "const c = document.createElement('canvas'); c.width = c.height = 64"
+    drawn = f"c.getContext('2d').drawImage({image}, 0, 0, 64, 64)"
+    return str(page.evaluate(f"() => {{ {canvas}; {drawn}; return c.toDataURL(); }}"))
 
 
 def marked(page: Any) -> tuple[str, float]:
@@ -176,7 +183,8 @@ def test_chart(visit: Open) -> None:
     page.uncheck("#surfaces")
     assert page.locator("#chart path.marker.ice").count() == 0
     page.select_option("#period", "366")
-    assert page.locator("#chart .axes").inner_text().count("20") == 1
+    labels = page.locator("#chart .axes text").all_text_contents()
+    assert {"Jan", "Apr", "Jul", "Oct"} & {*labels}
 
 
 def test_what_is_not_known_is_said(visit: Open) -> None:
@@ -189,7 +197,9 @@ def test_what_is_not_known_is_said(visit: Open) -> None:
     assert page.inner_text("#alerts") == "None, now or before."
     chosen(page, SHORT)
     assert f"Not known: fused series; {REASON}" in page.inner_text("#unknown")
-    assert page.inner_text("#trend").startswith("Not known: the trend of the seasons’ median (track 121, 3 seasons)")
+    assert page.inner_text("#trend").startswith(
+        "Not known: the trend of the seasons\u2019 median (track 121, 3 seasons)"
+    )
     assert page.locator("#chart path.trend").count() == 0
 
 
@@ -198,7 +208,7 @@ def test_alerts(visit: Open) -> None:
     page = visit()
     assert page.inner_text(f"#lakes [data-lake={DECADE}] .badge") == "1 alert"
     first, second = page.locator("#alerts li").all_inner_texts()
-    assert "The lake shrank: 1.370\xa0km² where 1.590\xa0km² was expected (−13.8\xa0%)" in first
+    assert "The lake shrank: 1.370\xa0km² where 1.590\xa0km² was expected (\u221213.8\xa0%)" in first
     assert "not acknowledged" in first
     assert "acknowledged 25 Jul" in second
     assert page.locator("#alerts a").first.get_attribute("href") == f"alerts/{ALERT}.cap"
@@ -211,14 +221,11 @@ def test_keyboard_alone(visit: Open) -> None:
     reached = []
     for _ in range(60):
         page.keyboard.press("Tab")
-        told = page.evaluate(
-            "() => { const e = document.activeElement; const s = getComputedStyle(e.id === 'share' ? e.parentElement.querySelector('.handle') : e,"
-            " e.id === 'share' ? '::after' : null); return [e.id || e.dataset.lake || e.className || e.tagName, s.outlineStyle + s.boxShadow]; }"
-        )
-        reached.append(told[0])
-        assert told[1] != "nonenone", told
-        if told[0] == "BODY":
+        told, outline, shadow = page.evaluate(FOCUS)
+        if told == "BODY":
             break
+        reached.append(told)
+        assert (outline, shadow) != ("none", "none"), told
     wanted = {"theme", "track", "period", "date", "previous", "intervals", "layer", "before", "share", DECADE, SHORT}
     assert wanted <= {*reached}
     page.focus(f"#lakes [data-lake={SHORT}]")

@@ -20,6 +20,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
 
+_WIDE_ENTRY = 60  # characters
 _LONG_LEGEND = 6
 
 
@@ -79,9 +80,13 @@ def finish(ax: Axes, dataset: xr.Dataset, *, xlabel: str, ylabel: str) -> None:
     ax.set(xlabel=xlabel, ylabel=ylabel, title=str(title))
     ax.grid(visible=True, linewidth=0.3, color="#cccccc")
     ax.set_axisbelow(True)
-    # Below the data: a decade of passes leaves no corner free.
-    entries = len(ax.get_legend_handles_labels()[0])
-    columns = 1 if entries <= _LONG_LEGEND else 2
-    # As wide as the axes and no wider: a layout would shrink them otherwise.
+    legend(ax)
+
+
+def legend(ax: Axes) -> None:
+    """Draw the legend below the data: a decade of passes leaves no corner free."""
+    words = ax.get_legend_handles_labels()[1]
+    # Long entries would run into the next column; as wide as the axes and no wider, a layout would shrink them.
+    columns = 2 if len(words) > _LONG_LEGEND and max(map(len, words)) <= _WIDE_ENTRY else 1
     where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.13, 1, 0), "mode": "expand"}
-    ax.legend(fontsize=9 - columns, ncols=columns, frameon=False, **where)
+    ax.legend(fontsize=7, ncols=columns, frameon=False, **where)

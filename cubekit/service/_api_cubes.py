@@ -12,7 +12,7 @@ import xarray as xr
 
 from cubekit import cube, preprocess
 from cubekit.config import Study
-from cubekit.errors import NoObservations
+from cubekit.errors import NoObservations, SourceError
 from cubekit.lakes import Lake
 from cubekit.passes import PLATFORMS
 from cubekit.service._api_cache import Recent
@@ -94,6 +94,8 @@ class Cubes:
         ------
         NoObservations
             When the cube has no such layer, or not of this pass.
+        SourceError
+            When the cube can't be read.
         """
         rows, columns = opened.lake.aoi_window
         if layer == "chip":
@@ -103,7 +105,7 @@ class Cubes:
             msg = f"the cube of {opened.lake.id} has no {layer}"
             raise NoObservations(msg)
         one: xr.DataArray = data[layer].isel(time=place_of(data, wanted), y=rows, x=columns)
-        one = one.compute(scheduler="synchronous")
+        one = _read(one)
         if layer in {"vv", "vh"} and not np.isfinite(one).any():  # a pass of one polarisation, in a cube of two
             msg = f"the pass of {name_of(wanted.time)} has no {layer}"
             raise NoObservations(msg)
@@ -114,14 +116,14 @@ class Cubes:
 
         Raises
         ------
-        NoObservations
+        NoObservations, SourceError
             As `image`.
         """
         if polarisation not in opened.passes:
             msg = f"the cube of {opened.lake.id} has no {polarisation}"
             raise NoObservations(msg)
         one: xr.DataArray = opened.passes[polarisation].isel(time=place_of(opened.passes, wanted))
-        return one.compute(scheduler="synchronous")
+        return _read(one)
 
     def _chip(self, opened: Cube, wanted: Pass) -> xr.DataArray:
         options = self._study.preprocess
@@ -140,7 +142,18 @@ class Cubes:
             looks=looks,
         )
         image = preprocess.equalize(prepared, method=options.equalize)
-        return image.isel(time=0).compute(scheduler="synchronous")
+        return _read(image.isel(time=0))
+
+
+def _read(image: xr.DataArray) -> xr.DataArray:
+    """Read on this thread: there are several, each with an image of its own."""
+    import icechunk
+
+    try:
+        return image.compute(scheduler="synchronous")
+    except icechunk.IcechunkError as error:
+        msg = f"the cube can't be read: {str(error).splitlines()[0].strip()}"
+        raise SourceError(msg) from None
 
 
 def place_of(data: xr.Dataset, wanted: Pass) -> int:
