@@ -19,12 +19,14 @@ REFERENCE_PASSES = 10
 TOLERANCE = 0.5
 """Shift that counts, pixels."""
 
+FARTHEST = 6
+"""Shift that is looked for, pixels: geolocation steps are of tens of metres, a peak farther off is one of chance."""
+
 LEAST_SIMILARITY = 0.3
 """Correlation from which a shift is known. Simulated passes in place reach 0.37 and more, frozen ones too; below, the
 highest peak may be one of chance, hundreds of metres off."""
 
 _SMALLEST_SHARE = 0.3  # of the image that both have to show
-_UPSAMPLING = 20  # steps of a shift in a pixel
 _FLOOR = 1e-5
 
 
@@ -68,11 +70,11 @@ def register(
 
     Notes
     -----
-    Correlation by Fourier transform (Kuglin and Hines 1975, without their division by the amplitudes, which weighs the
-    high frequencies of speckle like those of terrain) of images in dB, what wasn't observed and the lake zone set to
-    the mean, tapered to the edges; to a twentieth of a pixel by an upsampled transform around the peak
-    (Guizar-Sicairos et al. 2008). A shift of a whole image leaves the area as it is, so only the image itself can show
-    it; what it moves is the shore, and with it `outlines`.
+    Correlation by Fourier transform (Kuglin and Hines 1975, without their division by the amplitudes, which weighs
+    the high frequencies of speckle like those of terrain) of images in dB, what wasn't observed and the lake zone
+    set to the mean, tapered to the edges; its highest value within `FARTHEST`, between pixels by a parabola. A
+    shift of a whole image leaves the area as it is, so only the image itself can show it; what it moves is the
+    shore, and with it `outlines`.
 
     Lazy with dask: y and x are merged into one chunk, and every task holds one pass and its track's reference.
 
@@ -175,8 +177,7 @@ def _shifts(
 
 def _shift(image: NDArray[Any], reference: NDArray[Any], land: NDArray[np.bool_]) -> tuple[float, float, float]:
     """Shift of an image down and right from its reference, pixels, and their correlation when it is taken back."""
-    from scipy import ndimage
-    from skimage.registration import phase_cross_correlation
+    from scipy import ndimage, signal
 
     seen = np.isfinite(image) & np.isfinite(reference) & land
     if seen.mean() < _SMALLEST_SHARE:
@@ -185,16 +186,32 @@ def _shift(image: NDArray[Any], reference: NDArray[Any], land: NDArray[np.bool_]
     one, other = (np.where(seen, values - values[seen].mean(), 0).astype(np.float64) for values in (image, reference))
     # Speckle has all frequencies, terrain the lower ones: without the highest the peak is broad enough to be found.
     one, other = (ndimage.gaussian_filter(values * seen, 1.0) * taper for values in (one, other))
-    found = phase_cross_correlation(  # type: ignore[no-untyped-call]
-        other, one, upsample_factor=_UPSAMPLING, normalization=None
+    whole = signal.correlate(one, other, mode="same", method="fft")
+    middle = [(size - 1) // 2 + (1 - size % 2) for size in image.shape]
+    around = tuple(slice(max(at - FARTHEST, 0), at + FARTHEST + 1) for at in middle)
+    near = whole[around]
+    peak = np.unravel_index(int(near.argmax()), near.shape)
+    if any(at in {0, size - 1} for at, size in zip(peak, near.shape, strict=True)):
+        return np.nan, np.nan, np.nan  # the top lies outside
+    down, right = (
+        at + _top(near[tuple(slice(at - 1, at + 2) if one == axis else p for one, p in enumerate(peak))]) - centre
+        for axis, (at, centre) in enumerate(
+            zip(peak, (m - a.start for m, a in zip(middle, around, strict=True)), strict=True)
+        )
     )
-    shift = found[0]
-    back = ndimage.shift(one, shift, order=1)
+    back = ndimage.shift(one, (-down, -right), order=1)
     spread = float(np.sqrt((back**2).sum() * (other**2).sum()))
     similarity = float((back * other).sum()) / spread if spread else np.nan
     if not similarity >= LEAST_SIMILARITY:
         return np.nan, np.nan, similarity
-    return -float(shift[0]), -float(shift[1]), similarity
+    return float(down), float(right), similarity
+
+
+def _top(values: NDArray[np.float64]) -> float:
+    """Where the parabola through three values, the middle one the highest, has its top: -0.5 to 0.5."""
+    before, at, after = values.tolist()
+    bend = before - 2 * at + after
+    return 0.5 * (before - after) / bend if bend else 0.0
 
 
 def _steps(
