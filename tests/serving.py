@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,11 +44,11 @@ class Served:
     releases: tuple[Release, Release]
 
 
-def scene(folder: Path, time: str) -> None:
+def scene(folder: Path, start: str) -> None:
     """A granule of a calm lake."""
-    burst = "T128-024518-IW2" if time == ASCENDING else "T121-257648-IW2"
-    values = factories.dark_lake(LAKE, int(time[4:8]))
-    factories.opera(folder, LAKE, time, values=values, burst=burst, vh=time != ASCENDING)
+    burst = "T128-024518-IW2" if start == ASCENDING else "T121-257648-IW2"
+    values = factories.dark_lake(LAKE, int(start[4:8]))
+    factories.opera(folder, LAKE, start, values=values, burst=burst, vh=start != ASCENDING)
 
 
 def study_of(home: Path, **service: Any) -> Study:
@@ -136,8 +138,8 @@ def copied(served: Served, home: Path) -> Served:
 def make(home: Path) -> Served:
     """Watch twice."""
     study = study_of(home)
-    for time in (*FIRST, ASCENDING):
-        scene(home / "scenes", time)
+    for start in (*FIRST, ASCENDING):
+        scene(home / "scenes", start)
     first = look(study, BEGUN)
     scene(home / "scenes", LATEST)
     second = look(study, BEGUN + timedelta(hours=1))
@@ -146,3 +148,20 @@ def make(home: Path) -> Served:
     warn(state, first)
     state.close()
     return Served(study, key, (first, second))
+
+
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    """The app on a real server; its address."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -5,13 +5,14 @@ As a script it is what is killed: it follows orders, one a line, each in a fork 
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,7 @@ LIVE = datetime(2019, 6, 1, tzinfo=UTC)
 FIRST_121 = datetime(2019, 1, 9, 0, 11, 35, tzinfo=UTC)
 FIRST_12 = datetime(2019, 1, 1, 12, 14, 8, tzinfo=UTC)
 LATENCY = timedelta(hours=6)
+_NAMED = {"snapshot", "config_hash"}
 
 
 def times(start: datetime, end: datetime) -> list[tuple[datetime, str, str]]:
@@ -95,13 +97,25 @@ class Coming:
         return len(arrived)
 
 
-def arrivals(home: Path, start: datetime, end: datetime) -> Coming:
-    """Make the granules of a period; from day 10 to day 20 of the service a third of the lake is gone."""
-    made = Coming(home / "store", home / "archive")
-    for moment, platform, burst in times(start, end):
-        share = 0.35 if LIVE + timedelta(days=10) <= moment < LIVE + timedelta(days=20) else 0.0
-        files = granule(made.store, moment, platform, burst, share=share)
-        made.due.setdefault(moment + LATENCY, []).extend(files)
+def passes() -> list[tuple[datetime, str, str]]:
+    """A month before the service first looks, and a month after."""
+    return times(LIVE - timedelta(days=30), LIVE + timedelta(days=30))
+
+
+def simulate(store: Path) -> None:
+    """Make the granules of those passes; from day 10 to day 20 of the service a third of the lake is gone."""
+    for moment, platform, burst in passes():
+        drained = LIVE + timedelta(days=10) <= moment < LIVE + timedelta(days=20)
+        granule(store, moment, platform, burst, share=0.35 if drained else 0.0)
+
+
+def on_their_way(store: Path, folder: Path) -> Coming:
+    """Those granules, of which none is there yet."""
+    made = Coming(store, folder)
+    for moment, platform, burst in passes():
+        files = sorted(store.glob(f"OPERA_*_{burst}_{moment:%Y%m%dT%H%M%S}Z_*_{platform}_*"))
+        assert len(files) == 2
+        made.due[moment + LATENCY] = files
     return made
 
 
@@ -219,7 +233,7 @@ class Reader:
             except BaseException as error:
                 self.faults.append(error)
                 raise
-            self._done.wait(0.02)
+            self._done.wait(0.25)
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
@@ -260,25 +274,18 @@ def outcome(out: Path) -> dict[str, object]:
     }
 
 
-def without_snapshot(path: Path) -> list[str]:
-    """Rows of a table without the cube's snapshot, which has a name of its own each time."""
-    header, *rows = path.read_text().splitlines()
-    columns = header.split(",")
-    if "snapshot" not in columns:
-        return [header, *rows]
-    place = len(columns) - columns.index("snapshot")
-    return [header] + [",".join([*parts[:-place], *parts[len(parts) - place + 1 :]]) for parts in _parts(rows)]
-
-
-def _parts(rows: Sequence[str]) -> Iterator[list[str]]:
-    return (row.split(",") for row in rows)
+def without_snapshot(path: Path) -> list[dict[str, str]]:
+    """Rows of a table without what has a name of its own each time: the snapshot, and the folder's in the study."""
+    with path.open(newline="") as file:
+        return [{name: text for name, text in row.items() if name not in _NAMED} for row in csv.DictReader(file)]
 
 
 def outline_rows(path: Path) -> list[str]:
-    content = json.loads(path.read_text())
-    for one in content["features"]:
-        one["properties"].pop("snapshot", None)
-    return [json.dumps(one, sort_keys=True) for one in content["features"]]
+    """Outlines without the same."""
+    features = json.loads(path.read_text())["features"]
+    for one in features:
+        one["properties"] = {name: value for name, value in one["properties"].items() if name not in _NAMED}
+    return [json.dumps(one, sort_keys=True) for one in features]
 
 
 def no_figures() -> None:

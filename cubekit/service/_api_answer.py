@@ -76,6 +76,8 @@ class Answer(Response):
         Further ones.
     ranges
         Whether parts may be asked for.
+    route
+        That it is counted under, where no route makes it.
     """
 
     def __init__(
@@ -87,13 +89,14 @@ class Answer(Response):
         modified: datetime | None = None,
         headers: Mapping[str, str] | None = None,
         ranges: bool = False,
+        route: str = "",
     ) -> None:
         self.status_code = 200 if media_type is not None else 204
         self.media_type, self.background = media_type, None
         self.body, self.tag, self.ranges = body, tag, ranges
         self.modified = None if modified is None else int(modified.timestamp())
         self.stamp = b"" if modified is None else _http_date(modified)
-        self.route = ""
+        self.route = route
         compressed = b""
         if media_type is not None and media_type.startswith(_TEXTS) and len(body) > _LEAST:
             compressed = gzip.compress(body, _LEVEL, mtime=0)

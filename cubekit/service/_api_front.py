@@ -6,9 +6,10 @@ import logging
 import sqlite3
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cubekit.service._api_answer import SECURITY, SENT, Answer
@@ -34,6 +35,7 @@ class Known(NamedTuple):
 
     version: int
     tag: str
+    route: str
 
 
 class Front:
@@ -66,10 +68,9 @@ class Front:
             scope = {**scope, "method": "GET"}
         route = ""
         try:
-            ready = self._ready(scope)
+            ready, route = self._ready(scope)
             if ready is not None:
                 await ready(scope, receive, seen.send)
-                route = getattr(ready, "route", "")
             else:
                 route = await self._asked(scope, receive, seen.send)
         except Exception:
@@ -81,20 +82,21 @@ class Front:
             known = method if method in {"GET", "HEAD", "POST"} else "other"
             self._meters.count(known, route or "none", seen.status or 500, time.perf_counter() - started)
 
-    def _ready(self, scope: Scope) -> Any:
+    def _ready(self, scope: Scope) -> tuple[Response | None, str]:
+        """An answer that needs no route, and the route that made it."""
         path, query, size = _raw(scope), scope["query_string"], sum(len(a) + len(b) for a, b in scope["headers"])
         if len(path) > LONGEST_PATH or len(query) > LONGEST_QUERY:
-            return problem(414, f"an address has {LONGEST_PATH} bytes at most, and {LONGEST_QUERY} after the ?")
+            return problem(414, f"an address has {LONGEST_PATH} bytes at most, and {LONGEST_QUERY} after the ?"), ""
         if size > LONGEST_HEADERS:
-            return problem(431, f"headers have {LONGEST_HEADERS} bytes at most, together")
+            return problem(431, f"headers have {LONGEST_HEADERS} bytes at most, together"), ""
         if scope["method"] != "GET":
-            return None
+            return None, ""
         if (fixed := self._fixed.get(scope["path"])) is not None:
-            return fixed
+            return fixed, fixed.route
         known = self._known.get((path, query))
         if known is None or known.version != self._version():
-            return None
-        return self._answers.get(known.tag)
+            return None, ""
+        return self._answers.get(known.tag), known.route
 
     async def _asked(self, scope: Scope, receive: Receive, send: Send) -> str:
         version = self._version()
@@ -104,9 +106,7 @@ class Front:
         route = str(getattr(scope.get("route"), "path", ""))
         # What is newer than the version is asked for again, never the other way round.
         if sent and version is not None and scope["method"] == "GET":
-            answer = sent[0]
-            answer.route = route
-            self._known.put((_raw(scope), scope["query_string"]), Known(version, answer.tag))
+            self._known.put((_raw(scope), scope["query_string"]), Known(version, sent[0].tag, route))
         return route
 
     def _version(self) -> int | None:

@@ -19,6 +19,8 @@ from cubekit.service._api_schemas import DatesShape, LakeDetail, LakesShape, Ser
 
 GEOJSON = "application/geo+json"
 
+_FEATURE = {"type": "object", "required": ["type", "geometry", "properties"]}
+
 
 def router(parts: Parts) -> APIRouter:
     """The routes.
@@ -91,7 +93,7 @@ def router(parts: Parts) -> APIRouter:
     @routes.get(
         "/lakes/{lake}/outlines/{date}",
         response_class=Response,
-        responses={**contents(GEOJSON, "A feature, WGS84."), **UNCHANGED, **problems(404)},
+        responses={**contents(GEOJSON, "A feature, WGS84.", _FEATURE), **UNCHANGED, **problems(404)},
     )
     async def outline(request: Request, lake: LakeName, date: Date, query: Annotated[OfTrack, Query()]) -> Response:
         """The shore at a pass: of the day's passes the one that saw most, unless a track or a time is given."""

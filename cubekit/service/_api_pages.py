@@ -70,9 +70,7 @@ def _file(path: Path) -> Answer:
     headers = {"content-security-policy": POLICY}
     if _HASHED.search(path.name) and _DIGIT.search(path.name):
         headers["cache-control"] = "public, max-age=31536000, immutable"
-    answer = Answer(body, kind, tag=tag_of(body.hex()), headers=headers)
-    answer.route = "/{page}"
-    return answer
+    return Answer(body, kind, tag=tag_of(body.hex()), headers=headers, route="/{page}")
 
 
 def about_api(document: Mapping[str, Any]) -> dict[str, Answer]:
@@ -80,15 +78,11 @@ def about_api(document: Mapping[str, Any]) -> dict[str, Answer]:
     text = json.dumps(document, separators=(",", ":")).encode()
     policy = f"default-src 'none'; style-src 'sha256-{_digest(_STYLE)}'; base-uri 'none'; frame-ancestors 'none'"
     page = "".join(_written(document)).encode()
-    answers = {
-        "/openapi.json": Answer(text, "application/json", tag=tag_of(text)),
-        "/docs": Answer(
-            page, "text/html; charset=utf-8", tag=tag_of(page), headers={"content-security-policy": policy}
-        ),
+    safe = {"content-security-policy": policy}
+    return {
+        "/openapi.json": Answer(text, "application/json", tag=tag_of(text), route="/openapi.json"),
+        "/docs": Answer(page, "text/html; charset=utf-8", tag=tag_of(page), headers=safe, route="/docs"),
     }
-    for route, answer in answers.items():
-        answer.route = route
-    return answers
 
 
 def _digest(text: str) -> str:

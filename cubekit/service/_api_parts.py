@@ -42,9 +42,10 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": words[status], "content": _PROBLEM} for status in (*statuses, 414, 422, 431, 503)}
 
 
-def contents(media: str, description: str) -> dict[int | str, dict[str, Any]]:
-    """A route that answers with something else than JSON, for OpenAPI."""
-    return {200: {"description": description, "content": {media: {"schema": {"type": "string", "format": "binary"}}}}}
+def contents(media: str, description: str, schema: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
+    """A route that answers with something else than JSON of ours, for OpenAPI; bytes, unless a schema is given."""
+    told = schema or {"type": "string", "format": "binary"}
+    return {200: {"description": description, "content": {media: {"schema": told}}}}
 
 
 UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "It is as the client has it."}}

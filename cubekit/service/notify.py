@@ -91,7 +91,7 @@ def sign(secret: bytes, timestamp: str, body: bytes) -> str:
     Examples
     --------
     >>> sign(b"secret", "1688169600", b"{}")[:23]
-    'sha256=8c1b4e6a95a1b0f6'
+    'sha256=b0acd6182bbf9729'
     """
     digest = hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256)
     return f"sha256={digest.hexdigest()}"

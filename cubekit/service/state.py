@@ -55,7 +55,7 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             msg = f"{value} has no time zone; the state holds moments in UTC"
-            raise ValueError(msg)
+            raise ConfigError(msg)
         return value.astimezone(UTC).strftime(_FORM)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002

@@ -239,14 +239,14 @@ function period(shown: Shown, selected: Pass | null): [number, number] {
 }
 
 function range(passes: Pass[], fused: Fused[], shown: Shown): [number, number] {
-  const values: number[] = [];
-  for (const one of [...passes, ...fused]) {
-    if (one.area_km2 !== null) values.push(one.area_km2);
-    if (shown.intervals || !("track" in one)) values.push(...[one.area_low, one.area_high].filter((value) => value !== null));
-  }
-  if (!values.length) return [0, 1];
-  const low = values.reduce((a, b) => Math.min(a, b));
-  const high = values.reduce((a, b) => Math.max(a, b));
+  const known = (values: (number | null)[]): number[] => values.filter((one) => one !== null).sort((a, b) => a - b);
+  const areas = known([...passes, ...fused].map((one) => one.area_km2));
+  if (!areas.length) return [0, 1];
+  // All areas have room; the widest of the intervals run out of the chart, since they would flatten all else.
+  const lows = shown.intervals ? known(passes.map((one) => one.area_low)) : [];
+  const highs = shown.intervals ? known(passes.map((one) => one.area_high)) : [];
+  const low = Math.min(areas[0]!, lows[Math.floor(lows.length * 0.05)] ?? Infinity);
+  const high = Math.max(areas.at(-1)!, highs[Math.floor(highs.length * 0.9)] ?? -Infinity);
   const edge = Math.max((high - low) * 0.04, 0.002);
   return [Math.max(0, low - edge), high + edge];
 }

@@ -11,7 +11,7 @@ function pair(title: string, ...content: (Node | string)[]): HTMLElement {
 
 const quiet = (text: string): HTMLElement => el("span", { class: "quiet" }, text);
 
-export function showFacts(lake: LakeWhole): void {
+export function showFacts(lake: LakeWhole, trend: Trend | null): void {
   const { latest } = lake;
   const facts = [
     latest && latest.area_km2 !== null
@@ -20,7 +20,7 @@ export function showFacts(lake: LakeWhole): void {
     latest
       ? pair("Seen", day(latest.time), quiet(`track ${latest.track}, ${STATES[stateOf(latest)]}`))
       : pair("Seen", "not yet"),
-    pair("Trend", capital(verdictShort(lake.trend)), quiet(lake.trend ? `${lake.trend.n} seasons` : "")),
+    pair("Trend", capital(verdictShort(trend).replace("trend not", "not")), quiet(trend ? `${trackName(trend.track)}, ${trend.n} seasons` : "")),
     pair("Alerts", lake.open_alerts ? `${lake.open_alerts} open` : "none open"),
   ];
   if (lake.altitude_m !== null) facts.push(pair("Altitude", `${Math.round(lake.altitude_m)} m`));
@@ -102,17 +102,19 @@ export function showSeasons(seasons: Season[], track: string): void {
 export function showDownloads(lake: string, pass: Pass | null, track: number | null, layer: string): void {
   const link = (href: string, name: string, text: string, about: string): HTMLElement =>
     el("li", {}, el("a", { href, download: name }, text), ` ${about}`);
-  const all = [link(csvAddress(lake, track), `${lake}.csv`, "CSV", track === null ? "areas of all passes" : `areas of track ${track}`)];
-  if (pass) {
-    const stem = `${lake}_${pass.time.slice(0, 10)}_track${pass.track}`;
-    const when = day(pass.time);
-    if (pass.area_km2 !== null) {
-      all.push(link(outlineAddress(lake, pass), `${stem}.geojson`, "GeoJSON", `shore of ${when}`));
-      all.push(link(cogAddress(lake, pass, "water"), `${stem}_water.tif`, "COG, water", `raster of ${when}`));
-    }
-    all.push(link(cogAddress(lake, pass, "vv"), `${stem}_vv.tif`, "COG, VV", `backscatter of ${when}`));
-    all.push(link(imageAddress(lake, pass, layer, 2048), `${stem}_${layer}.png`, "PNG", `image of ${when}`));
+  if (!pass) {
+    by("downloads").replaceChildren(el("li", {}, "Nothing yet; no pass of this lake has been processed."));
+    return;
   }
+  const all = [link(csvAddress(lake, track), `${lake}.csv`, "CSV", track === null ? "areas of all passes" : `areas of track ${track}`)];
+  const stem = `${lake}_${pass.time.slice(0, 10)}_track${pass.track}`;
+  const when = day(pass.time);
+  if (pass.area_km2 !== null) {
+    all.push(link(outlineAddress(lake, pass), `${stem}.geojson`, "GeoJSON", `shore of ${when}`));
+    all.push(link(cogAddress(lake, pass, "water"), `${stem}_water.tif`, "COG, water", `raster of ${when}`));
+  }
+  all.push(link(cogAddress(lake, pass, "vv"), `${stem}_vv.tif`, "COG, VV", `backscatter of ${when}`));
+  all.push(link(imageAddress(lake, pass, layer, 2048), `${stem}_${layer}.png`, "PNG", `image of ${when}`));
   by("downloads").replaceChildren(...all);
 }
 

@@ -10,9 +10,10 @@ import { readHash, writeHash } from "./hash";
 import { Images, layer, passBefore } from "./images";
 import { LakeMap } from "./map";
 import { startTheme } from "./theme";
-import { area, day, passWords, stateOf, verdict, verdictShort } from "./words";
+import { DAY, area, day, passWords, stateOf, verdict, verdictShort } from "./words";
 
 const REFRESH = 5 * 60_000;
+const FUSED_REACH = 50 * DAY;
 
 interface Open {
   lake: LakeWhole;
@@ -26,7 +27,7 @@ let selected: Pass | null = null;
 let track: number | null = null;
 let asked = 0;
 
-const map = new LakeMap((id) => void choose(id, null, null, true));
+const map = new LakeMap((id) => void choose(id, null, null, "hand"));
 const chart = new Chart(by("chart"), showReadout, (pass) => pick(pass));
 const dates = new Dates((pass) => pick(pass));
 const images = new Images();
@@ -65,10 +66,12 @@ function showList(): void {
       el("span", { class: "quiet" }, known),
       el("span", { class: "quiet" }, verdictShort(lake.trend)),
     );
-    button.addEventListener("click", () => void choose(lake.id, null, null, true));
+    button.addEventListener("click", () => void choose(lake.id, null, null, "hand"));
     return el("li", {}, button);
   });
+  const focused = document.activeElement instanceof HTMLElement ? document.activeElement.closest("#lakes") && document.activeElement.dataset.lake : null;
   by("lakes").replaceChildren(...rows);
+  if (focused) document.querySelector<HTMLElement>(`#lakes [data-lake="${CSS.escape(focused)}"]`)?.focus();
 }
 
 function showReadout(hovered: Pass | null): void {
@@ -116,25 +119,40 @@ function showTrack(): void {
   const all = [...new Set(series.rows.map((one) => one.track))].sort((a, b) => a - b);
   const passes = mine().filter((one) => checked("surfaces") || ["open", "unknown"].includes(stateOf(one)));
   const known = passes.some((one) => one.area_km2 !== null);
+  by("content").classList.toggle("empty", series.rows.length === 0);
   const bars = checked("season-bars");
   const trend = headTrend();
+  // Of too few seasons a line would tell what nobody knows.
+  const drawn = bars && trend?.slope != null && trend.intercept != null && trend.verdict !== "too_few_seasons";
   const days = by<HTMLSelectElement>("period").value;
   const seasons = bars ? headSeasons() : [];
-  const fused = track === null ? series.fused : [];
+  const fused = track === null ? reached(series) : [];
   by("chart").hidden = by("legend").hidden = !known;
   by("chart-message").hidden = known;
   by("chart-message").textContent = known ? "" : `Not known: the area; ${whyEmpty(passes.length)}.`;
   if (known) {
-    const shownTrend = bars ? trend : null;
+    const shownTrend = drawn ? trend : null;
     const reach = { extent: extent(mine()), period: days ? Number(days) : null };
     chart.show({ passes, tracks: all, fused, seasons, trend: shownTrend, intervals: checked("intervals"), ...reach });
-    const drawn = bars && trend?.slope != null && trend.intercept != null;
     showLegend(passes, all, { fused: fused.length > 0, seasons: seasons.some((one) => one.median !== null), trend: drawn, intervals: checked("intervals") });
   }
+  showFacts(open.lake, trend);
   by("trend").textContent = verdict(trend);
   showSeasons(series.seasons, headTrack());
   showUnknown(open.lake, trend);
   dates.show(mine(), selected);
+}
+
+/** The fused line as far as it rests on passes of open water: beyond, it is its smoother's alone. */
+function reached(series: Series): Series["fused"] {
+  const usable = series.rows.filter((one) => one.area_km2 !== null && ["open", "unknown"].includes(stateOf(one)));
+  const times = usable.map((one) => Date.parse(one.time));
+  let at = 0;
+  return series.fused.filter((one) => {
+    const time = Date.parse(one.time);
+    while (at + 1 < times.length && Math.abs(times[at + 1]! - time) <= Math.abs(times[at]! - time)) at++;
+    return times.length > 0 && Math.abs(times[at]! - time) <= FUSED_REACH;
+  });
 }
 
 function whyEmpty(passes: number): string {
@@ -154,19 +172,23 @@ function closest(passes: Pass[], date: string | null): Pass | null {
   return passes.filter((one) => one.area_km2 !== null).at(-1) ?? passes.at(-1) ?? null;
 }
 
-async function choose(id: string, date: string | null, wanted: number | null, byHand: boolean): Promise<void> {
+/** Shows a lake: chosen by hand, by a link, or looked at anew, which must disturb nobody. */
+async function choose(id: string, date: string | null, wanted: number | null, how: "hand" | "link" | "anew"): Promise<void> {
   const mark = ++asked;
+  const byHand = how === "hand";
   const listed = lakes.find((one) => one.id === id);
-  map.select(id, byHand);
-  by("lake-name").textContent = listed?.name ?? id;
-  message("Loading …");
+  if (how !== "anew") {
+    map.select(id, byHand);
+    by("lake-name").textContent = listed?.name ?? id;
+    message("Loading …");
+  }
   try {
     const [lake, series, alerts] = await Promise.all([api.lake(id), api.series(id), api.alerts(id)]);
     if (mark !== asked) return;
     if (!lake) throw new Error("the service knows nothing of this lake");
     open = { lake, series, alerts };
   } catch (error) {
-    if (mark !== asked) return;
+    if (mark !== asked || how === "anew") return;
     open = null;
     selected = null;
     message(`Not known: this lake; ${error instanceof Error ? error.message : String(error)}.`);
@@ -185,7 +207,6 @@ async function choose(id: string, date: string | null, wanted: number | null, by
   by("lake-name").textContent = lake.name;
   message(null);
   showList();
-  showFacts(lake);
   showAlerts(alerts);
   showOrigin(lake);
   showTrack();
@@ -199,7 +220,7 @@ async function choose(id: string, date: string | null, wanted: number | null, by
 async function followHash(): Promise<void> {
   const view = readHash();
   const known = lakes.find((one) => one.id === view.lake || one.id.replaceAll("_", "") === view.lake) ?? lakes[0];
-  if (known) await choose(known.id, view.date, view.track, false);
+  if (known) await choose(known.id, view.date, view.track, "link");
 }
 
 /** New passes come in by the hour: what is looked at stays. */
@@ -212,7 +233,7 @@ async function refresh(): Promise<void> {
     showList();
     const now = open && lakes.find((one) => one.id === open?.lake.id);
     if (!open || !now || (now.release?.id === before?.release?.id && now.open_alerts === before?.open_alerts)) return;
-    await choose(now.id, readHash().date, track, false);
+    await choose(now.id, readHash().date, track, "anew");
     announce(`New data of ${now.name}.`);
   } catch {
     // The service is away for the moment; what is shown stays true for its date.

@@ -28,7 +28,7 @@ export class LakeMap {
         container: "map",
         style: style(basemap),
         bounds: bounds(lakes),
-        fitBoundsOptions: { padding: { top: 56, bottom: 40, left: 60, right: 60 }, maxZoom: 11 },
+        fitBoundsOptions: { padding: { top: 56, bottom: 40, left: 84, right: 84 }, maxZoom: 11 },
         attributionControl: basemap ? { compact: true } : false,
         dragRotate: false,
         pitchWithRotate: false,
@@ -101,7 +101,7 @@ export class LakeMap {
 
   private moved(): void {
     if (!this.map) return;
-    by("map").classList.toggle("near", this.map.getZoom() > 9.5);
+    by("map").classList.toggle("near", this.map.getZoom() > 9);
     this.drawGraticule();
     // Markers take their places after this event.
     requestAnimationFrame(uncrowd);
@@ -114,16 +114,21 @@ export class LakeMap {
     const seen = map.getBounds();
     const box = [seen.getWest(), seen.getSouth(), seen.getEast(), seen.getNorth()] as const;
     const step = STEPS.find((one) => (box[2] - box[0]) / one <= 4) ?? 30;
+    const { clientWidth: width, clientHeight: height } = by("map-frame");
     const digits = step < 0.1 ? 2 : step < 1 ? 1 : 0;
     const lines: Place[][] = [];
     const labels: HTMLElement[] = [];
     for (let at = Math.ceil(box[0] / step); at * step < box[2]; at++) {
       lines.push([[at * step, Math.max(box[1], -85)], [at * step, Math.min(box[3], 85)]]);
-      labels.push(label(`${Math.abs(at * step).toFixed(digits)}° ${at < 0 ? "W" : "E"}`, map.project([at * step, box[3]]).x, null));
+      const x = map.project([at * step, box[3]]).x;
+      if (x < width - 90) labels.push(label(`${Math.abs(at * step).toFixed(digits)}° ${at < 0 ? "W" : "E"}`, x, null));
     }
     for (let at = Math.ceil(box[1] / step); at * step < box[3]; at++) {
       lines.push([[box[0], at * step], [box[2], at * step]]);
-      labels.push(label(`${Math.abs(at * step).toFixed(digits)}° ${at < 0 ? "S" : "N"}`, null, map.project([box[0], at * step]).y));
+      const y = map.project([box[0], at * step]).y;
+      // Above are the meridians' labels, below is the scale.
+      if (y > 34 && y < height - 36)
+        labels.push(label(`${Math.abs(at * step).toFixed(digits)}° ${at < 0 ? "S" : "N"}`, null, y));
     }
     source.setData({ type: "Feature", properties: {}, geometry: { type: "MultiLineString", coordinates: lines } });
     by("graticule").replaceChildren(...labels);
@@ -135,7 +140,8 @@ function uncrowd(): void {
   const frame = by("map-frame").getBoundingClientRect();
   const pins = [...document.querySelectorAll<HTMLElement>(".pin")];
   pins.sort((a, b) => Number(b.ariaPressed === "true") - Number(a.ariaPressed === "true"));
-  const taken: DOMRect[] = [];
+  const controls = document.querySelector("#map .maplibregl-ctrl-group");
+  const taken: DOMRect[] = controls ? [controls.getBoundingClientRect()] : [];
   for (const pin of pins) {
     const box = pin.firstElementChild!.getBoundingClientRect();
     const meets = (one: DOMRect): boolean =>

@@ -59,7 +59,7 @@ export function verdict(trend: Trend | null): string {
   const range = low != null && high != null ? `, interval ${signed(low)} to ${signed(high)}` : ", interval not known";
   const numbers = `${signed(slope)} km² a year${range}${p == null ? "" : `, p ${p < 0.001 ? "< 0.001" : p.toPrecision(2)}`}`;
   if (trend.verdict !== "no_trend_detected") return `${capital(trend.verdict)}: ${what}, ${numbers}.`;
-  if (trend.scatter_verdict && !["no_trend_detected", "too_few_seasons"].includes(trend.scatter_verdict))
+  if (trend.scatter_verdict === "increasing" || trend.scatter_verdict === "decreasing")
     return `${capital(trend.scatter_verdict)}, but within the areas’ errors: ${what}, ${numbers}.`;
   const least = trend.detectable != null ? ` Less than ${trend.detectable.toPrecision(2)} km² a year would not have been found.` : "";
   return `No trend detected: ${what}, ${numbers}.${least}`;
@@ -68,7 +68,10 @@ export function verdict(trend: Trend | null): string {
 /** The shortest form, for lists. */
 export function verdictShort(trend: Trend | null): string {
   if (!trend || trend.verdict === "too_few_seasons" || trend.slope === null) return "trend not known";
-  if (trend.verdict === "no_trend_detected") return "no trend detected";
+  if (trend.verdict === "no_trend_detected") {
+    const scatter = trend.scatter_verdict;
+    return scatter === "increasing" || scatter === "decreasing" ? `${scatter}, within the errors` : "no trend detected";
+  }
   return `${trend.verdict}, ${signed(trend.slope)} km² a year`;
 }
 
