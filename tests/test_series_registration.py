@@ -68,7 +68,7 @@ def test_what_is_too_unlike_has_no_known_shift():
     ds = cube(shifts)
     ds["vv"][7] = np.random.default_rng(5).gamma(4.4, 0.02, ds["vv"][7].shape).astype(np.float32)
     found = register(ds, LAKE, reference_passes=4)
-    assert abs(float(found["similarity"][7])) < 0.3
+    assert abs(float(found["similarity"][7])) < 0.1
     assert np.isnan(found[["shift_east", "shift_north"]].isel(time=7).to_array()).all()
     assert np.flatnonzero(found["geolocation_step"]).tolist() == [6, 8]
 
