@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench web clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml constraints.txt
@@ -28,6 +28,9 @@ lint: $(STAMP)  ## formatting, lint and types
 bench: $(STAMP)  ## the benchmarks, beside their peers
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
+
+web:  ## build the page of the service into the package (needs node)
+	cd web && npm ci --ignore-scripts && npm run build
 
 clean:  ## remove what the targets made, the environment excepted
 	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache
