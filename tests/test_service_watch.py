@@ -555,7 +555,7 @@ def killed_watch(
                         # One that ends before it is killed has done its work: the next look is a short one.
                         ended = not killer.order(path, step, dies_after=chance.random() * share * took)[1]
                         dead += not ended
-                        share = 0.2 if ended else share
+                        share = max(0.5 * share, 0.02) if ended else min(1.5 * share, 1.0)
                     seconds, was_killed = killer.order(path, step + timedelta(hours=12))
                     assert not was_killed
                     took = 0.5 * (took + seconds) if name == "peace" and number else took
