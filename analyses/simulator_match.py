@@ -125,7 +125,7 @@ def simulated_looks(lake: Lake, frame: shapely.Geometry, seen: Seen, seed: int) 
         tracks=[seen.track],
     )
     apart = np.abs((ds["time"].values - np.datetime64(seen.time.replace(tzinfo=None), "ns")).astype("timedelta64[s]"))
-    one = ds.isel(time=int(apart.to_numpy().argmin()))
+    one = ds.isel(time=int(apart.argmin()))
     water, land = _surfaces(lake, frame)
     power = one["vv"].values.astype(np.float64)
     power[~(power > 0)] = np.nan
