@@ -23,8 +23,8 @@ FARTHEST = 6
 """Shift that is looked for, pixels: geolocation steps are of tens of metres, a peak farther off is one of chance."""
 
 LEAST_SIMILARITY = 0.15
-"""Correlation from which a shift is known. Simulated passes in place mostly reach 0.37 and more, fewer where wet snow has
-come or gone since the first ones; speckle alone stays below 0.1."""
+"""Correlation from which a shift is known. Simulated passes in place mostly reach 0.37 and more, fewer where wet snow
+has come or gone since the first ones; speckle alone stays below 0.1."""
 
 _SMALLEST_SHARE = 0.3  # of the image that both have to show
 _FLOOR = 1e-5
