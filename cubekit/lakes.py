@@ -154,8 +154,13 @@ class Lake:
         assert self.corner is not None
         left, top = self.corner
         rows = slice(int((top - north) // self.spacing), int(-((south - top) // self.spacing)))
-        columns = slice(int((west - left) // self.spacing), int(-((left - east) // self.spacing)))
-        return rows, columns
+        return rows, slice(int((west - left) // self.spacing), int(-((left - east) // self.spacing)))
+
+    @cached_property
+    def pixel_km2(self) -> float:
+        """Area of a pixel on the ground at the lake, km2: UTM maps it smaller or larger, by up to 0.1 % here."""
+        place = self.outline.centroid.coords[0]
+        return float(self.spacing**2 / 1e6 / pyproj.Proj(self.epsg).get_factors(*place).areal_scale)
 
     @cached_property
     def outline_mask(self) -> xr.DataArray:

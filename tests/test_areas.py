@@ -60,7 +60,7 @@ def test_the_track_that_sees_less_is_completed() -> None:
     passes, water = cube_of()
     area = measure_areas(passes, water, LAKE).area
     partly = area["track"].values == 12
-    whole = float(LAKE.outline_mask.sum()) * LAKE.spacing**2 / 1e6
+    whole = float(LAKE.outline_mask.sum()) * LAKE.pixel_km2
     assert (area["area_km2"][partly] < 0.7 * whole).all()
     np.testing.assert_allclose(area["area_completed_km2"], whole)
     np.testing.assert_array_equal(area["completed_km2"].values > 0, partly)

@@ -230,7 +230,7 @@ def test_a_chip_is_drawn_in_decibel_with_both_shores(gokyo):
     x, y = line(ax, "shore found (p = 0.5)").get_data()
     enclosed = abs(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])) / 2
     area = lake_area(pond.expand_dims(time=np.array(["2021-07-21"], "datetime64[s]")), gokyo)
-    assert enclosed == pytest.approx(float(area["area_km2"][0]))
+    assert enclosed == pytest.approx(float(area["area_km2"][0]), rel=1e-3)  # of the map
     assert len(ax.lines) == 2
 
 
@@ -411,7 +411,7 @@ def test_shores_are_coloured_by_their_date(gokyo):
         for feature in collection["features"]
         if feature["geometry"]
     }
-    assert km2 == pytest.approx(expected, rel=1e-4)
+    assert km2 == pytest.approx(expected, rel=1e-3)  # of the map
     grey = drawn.get_cmap()(np.linspace(0, 1, 32))[:, :3] @ (0.299, 0.587, 0.114)
     assert (np.diff(grey) > 0).all()
     assert legend(ax) == ["shores found, by year", "outline of the catalogue"]

@@ -39,6 +39,14 @@ def lake():
     return make_lake()
 
 
+PIXEL = make_lake().pixel_km2
+
+
+def on_the_ground(shape, lake):
+    """Area of a shape on the map, as it is on the ground, km2."""
+    return shape.area / lake.spacing**2 * lake.pixel_km2
+
+
 def fractions(lake, shape):
     """Give the exact share of every lattice pixel that a shape covers."""
     x, y = (lake.outline_mask[name].to_numpy() for name in ("x", "y"))
@@ -83,16 +91,16 @@ def test_summed_fractions_of_a_disc_equal_its_true_area(lake, radius, shift):
     """On an image of exact fractions the sub-pixel area is the truth, wherever the disc falls on the grid."""
     disc = Point(CENTRE[0] + shift[0], CENTRE[1] + shift[1]).buffer(radius, quad_segs=64)
     found = lake_area(stack(fractions(lake, disc)), lake)
-    assert float(found["area_subpixel_km2"][0]) == pytest.approx(disc.area / 1e6, rel=1e-6)
+    assert float(found["area_subpixel_km2"][0]) == pytest.approx(on_the_ground(disc, lake), rel=1e-6)
     # The thresholded one is off by a few mixed pixels of its shore.
-    assert float(found["area_km2"][0]) == pytest.approx(disc.area / 1e6, rel=0.01)
+    assert float(found["area_km2"][0]) == pytest.approx(on_the_ground(disc, lake), rel=0.01)
 
 
 def test_summed_fractions_of_a_slender_rotated_ellipse_equal_its_true_area(lake):
     """Pointed ends, where whole pixels stay below the threshold, are in the rim as well."""
     ellipse = shapely.affinity.rotate(shapely.affinity.scale(Point(CENTRE).buffer(1.0, quad_segs=64), 700, 90), 27)
     found = lake_area(stack(fractions(lake, ellipse)), lake)
-    assert float(found["area_subpixel_km2"][0]) == pytest.approx(ellipse.area / 1e6, rel=1e-6)
+    assert float(found["area_subpixel_km2"][0]) == pytest.approx(on_the_ground(ellipse, lake), rel=1e-6)
 
 
 def test_summed_probability_of_a_soft_shore_is_nearly_the_true_area(lake):
@@ -101,7 +109,7 @@ def test_summed_probability_of_a_soft_shore_is_nearly_the_true_area(lake):
     inwards = RADIUS - np.hypot(x - CENTRE[0], y - CENTRE[1])
     soft = (1 / (1 + np.exp(-inwards / (0.5 * SPACING)))).transpose("y", "x")
     found = lake_area(stack(soft), lake)
-    assert float(found["area_subpixel_km2"][0]) == pytest.approx(float(soft.sum()) * SPACING**2 / 1e6, rel=1e-3)
+    assert float(found["area_subpixel_km2"][0]) == pytest.approx(float(soft.sum()) * PIXEL, rel=1e-3)
 
 
 @pytest.mark.parametrize("radius", [200.0, 431.7, 600.0, 745.0])
@@ -118,9 +126,9 @@ def test_the_lower_bound_is_never_negative(lake):
     image = lake.outline_mask.astype("float32") * 0
     image[128, 128] = 1
     found = lake_area(stack(image), lake)
-    assert float(found["area_km2"][0]) == pytest.approx(SPACING**2 / 1e6)
+    assert float(found["area_km2"][0]) == pytest.approx(PIXEL)
     assert float(found["area_low"][0]) == 0
-    assert float(found["area_high"][0]) > SPACING**2 / 1e6
+    assert float(found["area_high"][0]) > PIXEL
 
 
 def flood(wet, seeds):
@@ -142,17 +150,17 @@ def test_area_equals_a_flood_fill_from_the_outline(lake):
     found = lake_area(probability, lake, threshold=0.4)
     zone, outline = lake.zone_mask.to_numpy(), lake.outline_mask.to_numpy()
     expected = [len(flood((image >= 0.4) & zone, outline)) for image in probability.to_numpy()]
-    np.testing.assert_allclose(found["area_km2"], np.array(expected) * SPACING**2 / 1e6, rtol=1e-12)
+    np.testing.assert_allclose(found["area_km2"], np.array(expected) * PIXEL, rtol=1e-12)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3, 0.45])
 def test_area_dry_and_not_observed_add_up_to_the_zone(lake, missing):
     """No pixel of the zone is lost or counted twice, wet ones that are not connected included."""
     found = lake_area(noise(lake, missing=missing), lake)
-    pixels = sum(found[name] for name in IN_ZONE) / (SPACING**2 / 1e6)
+    pixels = sum(found[name] for name in IN_ZONE) / (PIXEL)
     expected = int(lake.zone_mask.sum())
     np.testing.assert_allclose(pixels, expected, rtol=0, atol=1e-6)
-    assert found.attrs["zone_km2"] == expected * SPACING**2 / 1e6
+    assert found.attrs["zone_km2"] == expected * PIXEL
     np.testing.assert_allclose(found["observed_fraction"], 1 - found["not_observed_km2"] / found.attrs["zone_km2"])
 
 
@@ -206,7 +214,7 @@ def test_a_dam_one_pixel_wide_holds_also_where_it_runs_diagonally(lake):
     images = [lake.outline_mask.astype("float32") for _ in range(3)]
     images[1][row, column] = 1
     images[2][row, column - 1 : column + 2] = 1
-    found = lake_area(stack(*images), lake)["area_km2"].to_numpy() / (SPACING**2 / 1e6)
+    found = lake_area(stack(*images), lake)["area_km2"].to_numpy() / (PIXEL)
     assert round(found[1] - found[0]) == 0
     assert round(found[2] - found[0]) == 3
 
@@ -337,7 +345,7 @@ def test_the_catalogue_s_outlines_measure_their_own_area():
     """An image of the outline is as large as the outline, at both spacings, within the margin of its shore."""
     for lake in (one.at_spacing(spacing) for one in lakes.catalogue().values() for spacing in (20, 30)):
         found = lake_area(stack(lake.outline_mask), lake).isel(time=0)
-        true = lake.project(lake.outline).area / 1e6
+        true = on_the_ground(lake.project(lake.outline), lake)
         assert float(found["area_km2"]) == pytest.approx(true, rel=0.01), lake.id
         assert float(found["area_low"]) < true < float(found["area_high"]), lake.id
         half_pixel = lake.project(lake.outline).length * lake.spacing / 2 / 1e6
@@ -436,8 +444,8 @@ def test_the_upper_bound_holds_water_beyond_a_hidden_strip(lake):
     strip = ndimage.binary_dilation(outline, iterations=2) & ~outline
     truth = lake.outline_mask.copy(data=grown).astype("float32").expand_dims(time=1)
     found = lake_area(truth.where(~lake.outline_mask.copy(data=strip)), lake).isel(time=0)
-    assert float(found["area_km2"]) < 0.9 * grown.sum() * SPACING**2 / 1e6
-    assert float(found["area_high"]) >= grown.sum() * SPACING**2 / 1e6
+    assert float(found["area_km2"]) < 0.9 * grown.sum() * PIXEL
+    assert float(found["area_high"]) >= grown.sum() * PIXEL
 
 
 def test_the_upper_bound_leaves_out_what_dry_land_parts_from_the_lake(lake):

@@ -17,7 +17,7 @@ LAKE = catalogue()["tsho_rolpa"]
 OUTLINE = LAKE.outline_mask
 ZONE = LAKE.zone_mask.values
 EAST = 120.0
-PIXEL = LAKE.spacing**2 / 1e6
+PIXEL = LAKE.pixel_km2
 
 
 def image(mask, track=None):

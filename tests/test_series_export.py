@@ -35,7 +35,7 @@ def test_csv_has_the_contract_s_columns_and_words(gokyo, tmp_path):
     path = write_csv(lake_area(passes(gokyo), gokyo), tmp_path / "areas.csv")
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == HEADER
-    assert lines[1].startswith("gokyo,2021-07-21T00:11:35Z,121,sentinel-1a,0.4496,")
+    assert lines[1].startswith("gokyo,2021-07-21T00:11:35Z,121,sentinel-1a,0.44994")
     assert lines[3] == 'gokyo,2021-08-02T00:11:36Z,121,sentinel-1c,,,,,0.0,unknown,"[""D""]",,,'
     assert lines[4] == "gokyo,2021-12-31T23:59:59Z,121,sentinel-1d,0.0,0.0,0.0,0.0,1.0,unknown,[],,,"
 

@@ -193,7 +193,7 @@ def test_a_pond_behind_a_sill_widens_the_interval_by_the_sill_s_probability(goky
         image = outline + 1.0 * pond + sill * ring
         images.append(gokyo.outline_mask.copy(data=image).astype("float32").expand_dims(time=1))
     shut, leaking = (lake_area(image, gokyo, block=1e5).isel(time=0) for image in images)
-    km2 = pond.sum() * gokyo.spacing**2 / 1e6
+    km2 = pond.sum() * gokyo.pixel_km2
     assert float(shut["area_high"]) < float(shut["area_km2"]) + 0.1 * km2
     assert float(leaking["area_km2"]) == float(shut["area_km2"])
     assert float(leaking["area_high"]) > float(leaking["area_km2"]) + km2
@@ -206,7 +206,7 @@ def test_what_is_not_seen_is_no_dam(gokyo):
     behind = ndimage.binary_dilation(outline, iterations=6) & ~outline & ~ring & zone
     image = gokyo.outline_mask.copy(data=outline + 0.45 * behind).astype("float32").expand_dims(time=1)
     hidden = image.where(~gokyo.outline_mask.copy(data=ring))
-    pixel = gokyo.spacing**2 / 1e6
+    pixel = gokyo.pixel_km2
     found = lake_area(hidden, gokyo, block=1e5).isel(time=0)
     alone = lake_area(hidden.where(hidden != np.float32(0.45), 0), gokyo, block=1e5).isel(time=0)
     assert float(found["area_high"]) == pytest.approx((outline | ring | behind).sum() * pixel, rel=1e-9)
@@ -262,7 +262,7 @@ def test_a_lake_that_is_nowhere_likely_may_still_be_there(gokyo):
     """All of it at 0.4: the area is 0, and the upper bound most of the outline."""
     image = 0.4 * gokyo.outline_mask.astype("float32").expand_dims(time=1)
     found = lake_area(image, gokyo, block=1e5).isel(time=0)
-    outline = float(gokyo.outline_mask.sum()) * gokyo.spacing**2 / 1e6
+    outline = float(gokyo.outline_mask.sum()) * gokyo.pixel_km2
     assert (float(found["area_low"]), float(found["area_km2"])) == (0, 0)
     assert float(found["area_high"]) == pytest.approx(outline)
 
@@ -275,7 +275,7 @@ def test_otsu_s_intervals_hold_the_truth(gokyo):
     template = gokyo.outline_mask.astype("float32").expand_dims(time=12)
     scene = template.copy(data=power.astype("float32")).assign_attrs(scale="linear power")
     area = lake_area(segment(scene.assign_coords(observed=scene > 0), "otsu", lake=gokyo), gokyo)
-    km2 = truth.sum() * gokyo.spacing**2 / 1e6
+    km2 = truth.sum() * gokyo.pixel_km2
     assert ((area["area_low"] < km2) & (km2 < area["area_high"])).mean() >= 0.95
 
 

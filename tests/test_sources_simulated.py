@@ -194,7 +194,9 @@ def test_truth_is_the_polygon_within_the_aoi(archive):
     assert sum(len(json.loads(text)) for text in truth["granules"]) * 3 == len(files)
     row = truth.iloc[10]
     polygon = Dynamics(LAKE, 3, 20.0).polygon(row["time"].tz_localize("UTC").to_pydatetime())
-    assert row["water_km2"] == pytest.approx(polygon.intersection(LAKE.project(LAKE.aoi)).area / 1e6, rel=1e-9)
+    assert row["water_km2"] == pytest.approx(
+        polygon.intersection(LAKE.project(LAKE.aoi)).area / LAKE.spacing**2 * LAKE.pixel_km2
+    )
 
 
 def test_resume_writes_only_what_is_missing_and_the_same(archive, tmp_path):

@@ -234,7 +234,7 @@ def test_truth_adds_up(name, product):
     assert float(truth.water.max()) == 1
     inside = lake.project(shapely.segmentize(lake.aoi, 0.001))
     share = _scenes.covered_share(inside, lake.lattice.boundingbox.bbox[::3], (256, 256), lake.spacing)
-    area = (truth.water * share).sum(("y", "x"), dtype=float) * lake.spacing**2 / 1e6
+    area = (truth.water * share).sum(("y", "x"), dtype=float) * lake.pixel_km2
     np.testing.assert_allclose(area, one.water_km2, rtol=1e-3)
     wet = (truth.water > 0).values.any(0)
     assert not (binary_dilation(wet, iterations=2) & (truth.ponds > 0).values[0]).any()

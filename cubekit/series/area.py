@@ -85,7 +85,7 @@ def lake_area(
     Notes
     -----
     Lazy with dask; y and x are merged into one chunk a pass, and every pass is labelled once for all variables.
-    The area is that of the map: UTM changes it by up to 0.1 % at these lakes, the same at every pass.
+    The area is that on the ground (`Lake.pixel_km2`), not that of the map, which differs by up to 0.1 % at these lakes.
 
     The bootstrap: what a pixel's probability leaves open is common to a stretch of shore, not to one pixel. So in each
     of 400 draws the image is cut into blocks at a random place, each block draws one number u, and its pixels are water
@@ -131,7 +131,7 @@ def lake_area(
             "threshold": float(threshold),
             "block": length / lake.spacing,
             "floor": floor,
-            "pixel_m2": lake.spacing**2,
+            "pixel_km2": lake.pixel_km2,
             "zone_pixels": zone_pixels,
             "outline_pixels": outline_pixels,
         },
@@ -161,14 +161,14 @@ def _measure_all(
     zone: NDArray[np.bool_],
     outline: NDArray[np.bool_],
     *,
-    pixel_m2: float,
+    pixel_km2: float,
     **how: Any,
 ) -> tuple[NDArray[np.float64], ...]:
     """The variables of `_LONG_NAMES`, in km2, and the observed fraction, of every pass."""
     results = np.empty((7, len(stack)))
     for index, (probability, seen) in enumerate(zip(stack, observed, strict=True)):
         results[:, index] = measure(probability, seen, zone, outline, **how)
-    return *(results[:6] * pixel_m2 / 1e6), results[6]
+    return *(results[:6] * pixel_km2), results[6]
 
 
 def _interval_of(probability: xr.DataArray, block: float | None) -> tuple[float, float]:
@@ -204,7 +204,7 @@ def _attrs(
         "title": f"Area of {lake.title}",
         "lake": lake.id,
         "lake_title": lake.title,
-        "zone_km2": zone_pixels * lake.spacing**2 / 1e6,
+        "zone_km2": zone_pixels * lake.pixel_km2,
         "spacing": lake.spacing,
         "threshold": float(threshold),
         "interval_block_m": block,

@@ -92,7 +92,7 @@ def water_change(
         _whole(after),
         xr.Variable(("y", "x"), zone),
         xr.Variable(("y", "x"), outline),
-        kwargs={"threshold": float(threshold), "pixel_km2": lake.spacing**2 / 1e6, "outer": outer},
+        kwargs={"threshold": float(threshold), "pixel_km2": lake.pixel_km2, "outer": outer},
         input_core_dims=[["y", "x"]] * 4,
         output_core_dims=[["y", "x"], [], [], [], []],
         dask="parallelized",

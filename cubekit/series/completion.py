@@ -266,7 +266,7 @@ def completed_area(
     area = lake_area(filled.drop_vars("completed"), lake, threshold=threshold, block=block)
     seen = lake_area(probability, lake, threshold=threshold, block=block)
     marked = xr.DataArray(filled["completed"].variable)
-    square = (marked & zone).sum(("y", "x")).variable * (lake.spacing**2 / 1e6)
+    square = (marked & zone).sum(("y", "x")).variable * lake.pixel_km2
     square.attrs = {"long_name": "lake zone completed from other tracks", "units": "km2"}
     flag = square > 0
     flag.attrs = {"long_name": "whether the area was completed from other tracks"}

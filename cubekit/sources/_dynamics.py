@@ -171,9 +171,9 @@ class Dynamics:
         return _shrunken(full, 1 - dry) if dry else full
 
     def water_km2(self, time: datetime) -> float:
-        """True area of the lake within its AOI at a time (UTC, with zone), km2."""
+        """True area of the lake within its AOI at a time (UTC, with zone), km2 on the ground."""
         area: float = self.polygon(time).intersection(self._aoi).area
-        return area / 1e6
+        return area / self.lake.spacing**2 * self.lake.pixel_km2
 
     @cached_property
     def widest(self) -> BaseGeometry:
