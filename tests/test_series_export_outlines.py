@@ -148,7 +148,7 @@ def test_areas_that_are_known_are_not_measured_again(gokyo, monkeypatch):
 
 @pytest.mark.parametrize("name", ["tsho_rolpa", "tilicho"])
 def test_a_geopackage_reads_back_with_exact_areas(name, tmp_path):
-    """GeoPandas sees the lattice's CRS, polygons as large as the table says but for the map's scale, and every column."""
+    """GeoPandas sees the lattice's CRS, polygons as large as the table says (on the map), and every column."""
     lake = lakes.catalogue()[name]
     probability = passes(lake).assign_attrs(MADE_FROM)
     area = lake_area(probability, lake)

@@ -119,8 +119,9 @@ def write_geopackage(
 
     Notes
     -----
-    One layer, of the lake's id: MultiPolygons along the pixels, exact: their area is ``area_km2`` but for the scale of the
-    map (`Lake.pixel_km2`). With the columns of `write_csv`, time as a date in UTC, what is missing as null. The same shores give the same bytes.
+    One layer, of the lake's id: MultiPolygons along the pixels, exact: their area is ``area_km2`` but for the scale
+    of the map (`Lake.pixel_km2`). With the columns of `write_csv`, time as a date in UTC, what is missing as null.
+    The same shores give the same bytes.
     """
     ogr = library("pyogrio", "vector", "GeoPackage")
     writer = library("pyogrio.raw", "vector", "GeoPackage")
