@@ -159,8 +159,8 @@ class Lake:
     @cached_property
     def pixel_km2(self) -> float:
         """Area of a pixel on the ground at the lake, km2: UTM maps it smaller or larger, by up to 0.1 % here."""
-        place = self.outline.centroid.coords[0]
-        return float(self.spacing**2 / 1e6 / pyproj.Proj(self.epsg).get_factors(*place).areal_scale)
+        scale = pyproj.Proj(self.epsg).get_factors(self.outline.centroid.x, self.outline.centroid.y).areal_scale
+        return float(self.spacing**2 / 1e6 / scale)
 
     @cached_property
     def outline_mask(self) -> xr.DataArray:
