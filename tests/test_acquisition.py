@@ -95,7 +95,8 @@ class Desk:
         """Rows of the areas, without the hashes of the study, whose source is another, and of the cube's snapshot."""
         (table,) = (self.home / name / "series").glob("*/areas.csv")
         kept = pd.read_csv(table, dtype=str).drop(columns=["snapshot", "config_hash"])
-        assert len(kept) and kept["granules"].notna().all()
+        assert len(kept)
+        assert kept["granules"].notna().all()
         return kept.to_csv(index=False)
 
     def betrayals(self) -> list[str]:

@@ -704,11 +704,12 @@ def test_all_formats_hold_the_same(home: Path) -> None:
         np.testing.assert_array_equal(series["fused_km2"], lake.results.fused["area_km2"])
         assert series.attrs["snapshot"] == lake.snapshot
     shores = geopandas.read_file(lake.files["geopackage"])
-    np.testing.assert_allclose(shores.area / 1e6, lake.area["area_km2"], rtol=1e-9)
+    ground = shores.area / OPERA_LAKE.spacing**2 * OPERA_LAKE.pixel_km2
+    np.testing.assert_allclose(ground, lake.area["area_km2"], rtol=1e-9)
     items = list(pystac.Collection.from_file(str(lake.files["masks"])).get_items())
     assert {item.properties["cubekit:snapshot"] for item in items} == {lake.snapshot}
     with rasterio.open(items[0].get_assets()["mask"].get_absolute_href()) as mask:
-        water = np.count_nonzero(mask.read(1) == 1) * 0.03**2
+        water = np.count_nonzero(mask.read(1) == 1) * OPERA_LAKE.pixel_km2
     assert water == pytest.approx(items[0].properties["cubekit:area_km2"])
     assert lake.files["animation"].read_bytes()[:6] == b"GIF89a"
     before = content(home / "out")

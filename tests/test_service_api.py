@@ -430,7 +430,8 @@ def test_outlines(client: TestClient, served: serving.Served) -> None:
     assert answer.json() in document["features"]
     assert answer.json()["properties"]["time"] == f"{DAY}T00:11:35Z"
     shore = serving.LAKE.project(shapely.from_geojson(json.dumps(answer.json()["geometry"])))
-    assert shore.area / 1e6 == pytest.approx(answer.json()["properties"]["area_km2"], rel=1e-4)
+    ground = shore.area / serving.LAKE.spacing**2 * serving.LAKE.pixel_km2
+    assert ground == pytest.approx(answer.json()["properties"]["area_km2"], rel=1e-4)
 
 
 def test_an_image_is_the_pass(client: TestClient, served: serving.Served) -> None:

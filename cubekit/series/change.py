@@ -70,7 +70,7 @@ def water_change(
     >>> half = whole.where(whole.x < float(whole.x.mean()), 0)
     >>> found = water_change(whole, half, gokyo)
     >>> round(float(found["lost_km2"] + found["water_km2"]), 4), float(found["gained_km2"])
-    (0.4496, 0.0)
+    (0.4499, 0.0)
     """
     for one in (before, after):
         if set(one.dims) != {"y", "x"}:
