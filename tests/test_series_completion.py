@@ -81,7 +81,7 @@ def test_a_completed_area_is_the_lakes(lake, hidden):
     for name in ("observed_fraction", "not_observed_km2"):
         xr.testing.assert_identical(area[name].variable, alone[name].variable)
     np.testing.assert_array_equal(area["area_seen_km2"], alone["area_km2"])
-    blind = (hidden & lake.zone_mask.values).sum() * 900 / 1e6
+    blind = (hidden & lake.zone_mask.values).sum() * lake.pixel_km2
     np.testing.assert_allclose(area["completed_km2"], np.where(half, blind, 0))
     bounds = (area["area_low"] <= area["area_km2"]) & (area["area_km2"] <= area["area_high"])
     assert bool(bounds.all())
