@@ -9,11 +9,8 @@ it is done, so that whoever kills it may do so at a moment of its own clock, wha
 from __future__ import annotations
 
 import functools
-import json
 import os
 import signal
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from typing import Any
 import rasterio.warp  # noqa: F401
 import stackstac  # noqa: F401
 import xarray as xr
+from forks import say, serve
 
 from cubekit.cube import append, build, publish, store, update
 from cubekit.lakes import catalogue
@@ -57,11 +55,6 @@ def telling(function: Callable[..., Any], countdown: list[int]) -> Callable[...,
     return told
 
 
-def say(what: str) -> None:
-    sys.stdout.write(f"{what}\n")
-    sys.stdout.flush()
-
-
 def work(what: str, dies_after: int, *paths: str) -> None:
     """Follow one order."""
     countdown = [dies_after]
@@ -77,23 +70,5 @@ def work(what: str, dies_after: int, *paths: str) -> None:
     say("done")
 
 
-def serve() -> None:
-    """Follow orders, each in a fork, and say how it ended."""
-    child = 0
-    for order in sys.stdin:
-        if child:
-            os.waitpid(child, 0)  # not before: until then its number is nobody else's, and killing it hurts nobody
-        child = os.fork()
-        if child == 0:
-            try:
-                work(*json.loads(order))
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-        say(f"ended {ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status}")
-
-
 if __name__ == "__main__":
-    serve()
+    serve(work)

@@ -8,17 +8,15 @@ is sent, an answer or a piece of a file arrives, a file is written, a file or fo
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shutil
 import signal
-import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import requests
+from forks import serve
 
 # What fetching loads only when it checks.
 from rasterio.io import DatasetReader  # noqa: F401
@@ -77,21 +75,5 @@ def work(what: str, dies_at: int, folder: str) -> None:
         assert not failed, failed
 
 
-def serve() -> None:
-    """Follow orders, each in a fork, and say how it ended."""
-    for order in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            try:
-                work(*json.loads(order))
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        _, ended = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(ended)}\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    serve()
+    serve(work)

@@ -801,7 +801,7 @@ class Worker:
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps([what, dies_at, str(folder)]) + "\n")
         self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        return int(self.process.stdout.readline().removeprefix("ended "))
 
     def close(self) -> None:
         self.process.communicate()

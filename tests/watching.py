@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # as a script
 
 import factories
 import numpy as np
+from forks import say, serve
 from rasterio.warp import transform_bounds
 from servers import Answer, Request, Service, serving
 from servers.cmr import Granule, opera_granule
@@ -300,8 +300,7 @@ def work(path: str, moment: str, once: bool) -> None:
     """Watch once, or until somebody ends it, from a moment on."""
     no_figures()
     context = Context.of(Study.load(path), now=Clock(datetime.fromisoformat(moment)))
-    sys.stdout.write(f"start {os.getpid()}\n")
-    sys.stdout.flush()
+    say(f"start {os.getpid()}")
     if once:
         watch(context, once=True)
     else:
@@ -312,30 +311,11 @@ def work(path: str, moment: str, once: bool) -> None:
     context.state.close()
 
 
-def serve() -> None:
-    """Follow orders, each in a fork, and say how it ended."""
+if __name__ == "__main__":
     import matplotlib.figure  # noqa: F401  what a cycle loads late
     import rasterio.warp  # noqa: F401
     import stackstac  # noqa: F401
 
     import cubekit.plots  # noqa: F401
 
-    child = 0
-    for order in sys.stdin:
-        if child:
-            os.waitpid(child, 0)
-        child = os.fork()
-        if child == 0:
-            try:
-                work(*json.loads(order))
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-        sys.stdout.write(f"ended {ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status}\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    serve()
+    serve(work)
