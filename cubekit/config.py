@@ -179,6 +179,20 @@ class PreprocessOptions(Section):
         return value
 
 
+ExactEngineName = Literal[
+    "torch-float32",
+    "torch-bfloat16",
+    "torch-cuda-float32",
+    "torch-cuda-bfloat16",
+    "openvino-float32",
+    "openvino-bfloat16",
+]
+"""Engines by library, device and precision, as results name them."""
+
+EngineName = Literal["auto", "torch", "openvino", ExactEngineName]
+"""What may be asked for: an exact engine, the fastest of a library, or the fastest that any machine agrees with."""
+
+
 class ModelOptions(Section):
     """What tells water from land."""
 
@@ -187,17 +201,7 @@ class ModelOptions(Section):
         description='"auto": the U-Net that comes with cubekit for such images; a .safetensors model; or "otsu".',
         min_length=1,
     )
-    engine: Literal[
-        "auto",
-        "torch",
-        "openvino",
-        "torch-float32",
-        "torch-bfloat16",
-        "torch-cuda-float32",
-        "torch-cuda-bfloat16",
-        "openvino-float32",
-        "openvino-bfloat16",
-    ] = Field(
+    engine: EngineName = Field(
         "auto",
         description='What runs a network: "auto" (float32, the same areas on every machine), "torch" or "openvino" '
         '(as fast as the machine can), or one of them exactly, e.g. "torch-float32".',

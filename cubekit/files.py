@@ -75,7 +75,7 @@ def move_all(folder: Path, target: Path, *, leave: Collection[Path] = ()) -> Non
     made = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     for path in made:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
-        _sync(folder / path)
+        sync(folder / path)
     for path in made:
         _replace(folder / path, target / path, synced=True)
     for path in set(leave) - set(made):
@@ -87,10 +87,14 @@ def _replace(new: Path, path: Path, *, synced: bool = False) -> None:
     if path.is_file() and filecmp.cmp(new, path, shallow=False):
         return
     if not synced:
-        _sync(new)
+        sync(new)
     new.replace(path)
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cubekit import series
 from cubekit.errors import NoObservations
 from cubekit.passes import PLATFORMS
+from cubekit.series.fusion import completed_alike
 from cubekit.series.season import LOOKS, MIN_OBSERVED, SEASON
 
 STATISTICS = ("maximum", "fair_maximum", "percentile_90", "median")
@@ -23,8 +24,6 @@ FAIR = "median"
 
 FUSED = "fused"
 """Name of the track that stands for all of them, at the level of the one that sees most of the lake."""
-
-_OPEN_OR_UNKNOWN = [series.STATES.index(name) for name in ("unknown", "open")]
 
 
 @dataclass
@@ -142,7 +141,7 @@ def usable_passes(area: xr.Dataset, min_observed: float) -> NDArray[np.bool_]:
     fraction = area["observed_fraction"].to_numpy()
     best = np.array([np.nan_to_num(fraction[codes == code]).max() for code in range(len(tracks))])
     usable = area["area_km2"].notnull().to_numpy() & (fraction >= min_observed * best[codes])
-    return np.asarray(usable & np.isin(area["state"].to_numpy(), _OPEN_OR_UNKNOWN))
+    return np.asarray(usable & np.isin(area["state"].to_numpy(), series.MAYBE_OPEN))
 
 
 def evened(area: xr.Dataset, usable: NDArray[np.bool_]) -> xr.Dataset:
@@ -165,12 +164,11 @@ def evened(area: xr.Dataset, usable: NDArray[np.bool_]) -> xr.Dataset:
     if "area_completed_km2" not in area:
         return area
     _, codes = np.unique(area["track"].to_numpy(), return_inverse=True)
-    more = (area["area_completed_km2"] - area["area_km2"]).to_numpy()
-    counted = usable & np.isfinite(more)
-    count = np.maximum(np.bincount(codes, counted), 1)
-    mean = xr.DataArray((np.bincount(codes, np.where(counted, more, 0)) / count)[codes], dims="time")
+    completed, seen = area["area_completed_km2"].to_numpy(), area["area_km2"].to_numpy()
+    rows = np.flatnonzero(usable & np.isfinite(completed))
+    more = xr.DataArray(completed_alike(completed, seen, codes, rows) - seen, dims="time")
     names = ("area_km2", "area_low", "area_high")
-    whole = {name: (area[name] + mean).assign_attrs(area[name].attrs) for name in names}
+    whole = {name: (area[name] + more).assign_attrs(area[name].attrs) for name in names}
     return area.assign({**whole, "area_seen_km2": area["area_km2"].variable})
 
 

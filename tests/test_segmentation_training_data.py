@@ -14,9 +14,8 @@ from cubekit.cli import app
 from cubekit.errors import ConfigError, ModelError
 from cubekit.segmentation import model as models
 from cubekit.segmentation.pairs import load_pairs, read_mask
-from cubekit.segmentation.splits import Sample, leaks, random_split
+from cubekit.segmentation.splits import SPLITS, Sample, leaks, random_split
 from cubekit.segmentation.training_data import (
-    SPLITS,
     PairSamples,
     faulty_labels,
     fingerprint_of,

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import threading
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from cubekit.config import EngineName, ExactEngineName
 from cubekit.errors import ConfigError, MissingExtra
 from cubekit.segmentation import model as models
 
 if TYPE_CHECKING:
     import torch
 
-EXACT = (
-    "torch-float32",
-    "torch-bfloat16",
-    "torch-cuda-float32",
-    "torch-cuda-bfloat16",
-    "openvino-float32",
-    "openvino-bfloat16",
-)
-"""Engines by library, device and precision, as results name them."""
-
-ENGINES = ("auto", "torch", "openvino", *EXACT)
-"""What may be asked for: an exact engine, the fastest of a library, or the fastest that any machine agrees with."""
+EXACT: tuple[str, ...] = get_args(ExactEngineName)
+ENGINES: tuple[str, ...] = get_args(EngineName)
 
 AGREEMENT = {"float32": 1, "bfloat16": 24}
 """By how many pixels the mask of one pass may differ from that of ``torch-float32``, at most, by precision.

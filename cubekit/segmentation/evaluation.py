@@ -33,9 +33,6 @@ BASELINES = ("mask_only", "previous_outline", "outline", "otsu")
 PRIORS = ("masks", "outline")
 """What a network may be told of where a lake was."""
 
-SPLITS = ("none", "random", "date", "lake", "track")
-"""Names of the splits."""
-
 
 class Row(NamedTuple):
     """What one method scored on one image."""
@@ -95,7 +92,7 @@ def folds_of(
     samples
         All of them.
     split
-        One of `SPLITS`; ``lake`` and ``track`` give a split for each.
+        One of `splits.SPLITS`; ``lake`` and ``track`` give a split for each.
     seed
         For ``random``.
     cut, until, gap_days
@@ -121,7 +118,7 @@ def folds_of(
             raise ConfigError(msg)
         return list(made.values()) if hold_out is None else [made[hold_out]]
     if split != "date":
-        msg = f"split {split!r} isn't known; allowed are {', '.join(SPLITS)}"
+        msg = f"split {split!r} isn't known; allowed are {', '.join(splits.SPLITS)}"
         raise ConfigError(msg)
     if cut is None:
         msg = "a split by date needs its first day of testing; give --cut, e.g. --cut 2024-01-01"

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise, product
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from cubekit.errors import ConfigError
 
 Kind = Literal["random", "date", "lake", "track", "none"]
+
+SPLITS: tuple[str, ...] = get_args(Kind)
+"""Names of the splits, as training and evaluation are asked for them."""
 
 
 @dataclass(frozen=True, order=True)

@@ -20,9 +20,6 @@ from cubekit.segmentation.priors import Prior, PriorDraws, known_priors, trainin
 from cubekit.segmentation.splits import Sample, Split
 from cubekit.sources.names import ProductFile, parse
 
-SPLITS = ("random", "date", "lake", "track", "none")
-"""Names of the splits, as `cubekit evaluate` has them."""
-
 
 class PairSamples(Sequence[Labelled]):
     """Pairs as `train` takes them: image, mask and observed, each read when it is asked for.
@@ -273,7 +270,7 @@ def training_split(
             raise ConfigError(msg)
         made = folds[hold_out]
     else:
-        msg = f"split {split!r} isn't known; allowed are {', '.join(SPLITS)}"
+        msg = f"split {split!r} isn't known; allowed are {', '.join(splits.SPLITS)}"
         raise ConfigError(msg)
     if not made.validation:
         msg = f"the split {made.name!r} leaves no sample to choose the epoch by; give a larger validation"

@@ -1,7 +1,7 @@
 """From water probabilities to numbers a study can print: areas, seasons, trends, and the files that carry them."""
 
 from cubekit.series.alerts import replay
-from cubekit.series.area import STATES, lake_area
+from cubekit.series.area import MAYBE_OPEN, STATES, lake_area
 from cubekit.series.change import front_position, front_rate, water_change
 from cubekit.series.climatology import anomalies, climatology, ice_dates
 from cubekit.series.completion import completed_area, track_views
@@ -24,6 +24,7 @@ from cubekit.series.trend import VERDICTS, trend
 from cubekit.series.volume import volume
 
 __all__ = [
+    "MAYBE_OPEN",
     "STATES",
     "VERDICTS",
     "anomalies",

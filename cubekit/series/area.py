@@ -16,6 +16,9 @@ from cubekit.series._water import check, masks, measure, window
 STATES = ("unknown", "open", "ice", "wet_snow", "rough")
 """States of a lake's surface by the order of their codes."""
 
+MAYBE_OPEN = (STATES.index("unknown"), STATES.index("open"))
+"""Codes of the states in which an area counts: open water, and what can't be told."""
+
 _LONG_NAMES = {
     "area_km2": "lake area",
     "area_low": "lake area, lower bound",

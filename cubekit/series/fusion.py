@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from cubekit.errors import ConfigError, NoObservations
 from cubekit.series._state_space import CLIP, as_years, fit
 from cubekit.series._steps import find_steps
+from cubekit.series.area import MAYBE_OPEN
 from cubekit.series.season import MIN_OBSERVED
 
 COVARIATES = ("platform", "processor")
@@ -28,7 +30,6 @@ _NORMAL = 1.959964
 _AS_MUCH = 0.05
 """Observed fractions of the lake zone that differ by less say nothing on which track sees more of the lake itself."""
 _SEASONAL_MONTHS, _SEASONAL_YEARS = 8, 3
-_USABLE_STATES = (0, 1)  # unknown, open
 _LONG_NAMES = {
     "area_km2": ("fused lake area, at the level of the reference track", "km2"),
     "area_low": ("fused lake area, lower end of its 95 % interval", "km2"),
@@ -268,7 +269,7 @@ def _fuse(
     seen = np.array([np.nan_to_num(fraction[layout.track == one]).max() for one in range(count)])
     used = np.isfinite(area) & (fraction >= min_observed * seen[layout.track])
     if "state" in given:
-        used &= np.isin(given["state"], _USABLE_STATES)
+        used &= np.isin(given["state"], MAYBE_OPEN)
     rows = np.flatnonzero(used)
     if rows.size < FEWEST:
         msg = f"{rows.size} of {used.size} passes can be used, a fused series needs {FEWEST}; give a longer period"
@@ -276,7 +277,7 @@ def _fuse(
     passes = np.bincount(layout.track[rows], minlength=count)
     near = "area_seen_km2" in given
     if near:
-        area = _evened(area, given["area_seen_km2"], layout.track, rows)
+        area = completed_alike(area, given["area_seen_km2"], layout.track, rows)
     reference = _reference(area, seen, layout.track, rows)
     # Tracks without a pass have no number among the groups
     number = np.cumsum(passes > 0) - 1
@@ -285,14 +286,15 @@ def _fuse(
     design = np.column_stack(
         [_common(t, t[rows], months[rows]), *((layout.track == one).astype(np.float64) for one in free)]
     )
-    course = fit(
+    fitted = partial(
+        fit,
         area[rows].astype(np.float64),
         t[rows],
         number[layout.track[rows]],
-        design[rows],
         reference=int(number[reference]),
         near=near,
     )
+    course = fitted(design[rows])
     size, sd, p = find_steps(
         course,
         rows,
@@ -305,14 +307,7 @@ def _fuse(
     if taken.size:
         columns = layout.indicators[taken].T.astype(np.float64)
         design = np.column_stack([design, columns])
-        course = fit(
-            area[rows].astype(np.float64),
-            t[rows],
-            number[layout.track[rows]],
-            design[rows],
-            reference=int(number[reference]),
-            near=near,
-        )
+        course = fitted(design[rows])
     offset, offset_sd, noise = (np.full(count, np.nan) for _ in range(3))
     drift = noise.copy()
     noise[passes > 0], drift[passes > 0] = course.noise, course.drift
@@ -354,10 +349,20 @@ def _reference(area: NDArray[Any], seen: NDArray[np.float64], track: NDArray[np.
     return int(np.argmax(np.where(seen >= best - _AS_MUCH, typical, -np.inf)))
 
 
-def _evened(
+def completed_alike(
     area: NDArray[Any], seen: NDArray[Any], track: NDArray[np.intp], rows: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Areas completed by the same for all passes of a track, else the errors of the other tracks would count twice."""
+    """Complete all passes of a track by the same: each pass's own would bring the other tracks' errors in twice.
+
+    Parameters
+    ----------
+    area, seen
+        Over time, km2: the areas as they were completed, and what was seen of them.
+    track
+        Over time: the number of each pass's track.
+    rows
+        The passes that the mean of what was added is taken of.
+    """
     count = int(track.max()) + 1
     hidden = np.bincount(track[rows], (area - seen)[rows], minlength=count)
     mean = hidden / np.maximum(np.bincount(track[rows], minlength=count), 1)

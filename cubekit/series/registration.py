@@ -187,18 +187,13 @@ def _shift(image: NDArray[Any], reference: NDArray[Any], land: NDArray[np.bool_]
     # Speckle has all frequencies, terrain the lower ones: without the highest the peak is broad enough to be found.
     one, other = (ndimage.gaussian_filter(values * seen, 1.0) * taper for values in (one, other))
     whole = signal.correlate(one, other, mode="same", method="fft")
-    middle = [(size - 1) // 2 + (1 - size % 2) for size in image.shape]
-    around = tuple(slice(max(at - FARTHEST, 0), at + FARTHEST + 1) for at in middle)
-    near = whole[around]
-    peak = np.unravel_index(int(near.argmax()), near.shape)
-    if any(at in {0, size - 1} for at, size in zip(peak, near.shape, strict=True)):
+    first = [max(size // 2 - FARTHEST, 0) for size in image.shape]
+    near = whole[tuple(slice(at, size // 2 + FARTHEST + 1) for at, size in zip(first, image.shape, strict=True))]
+    row, column = (int(at) for at in np.unravel_index(int(near.argmax()), near.shape))
+    if row in {0, near.shape[0] - 1} or column in {0, near.shape[1] - 1}:
         return np.nan, np.nan, np.nan  # the top lies outside
-    down, right = (
-        at + _top(near[tuple(slice(at - 1, at + 2) if one == axis else p for one, p in enumerate(peak))]) - centre
-        for axis, (at, centre) in enumerate(
-            zip(peak, (m - a.start for m, a in zip(middle, around, strict=True)), strict=True)
-        )
-    )
+    down = first[0] + row + _top(near[row - 1 : row + 2, column]) - image.shape[0] // 2
+    right = first[1] + column + _top(near[row, column - 1 : column + 2]) - image.shape[1] // 2
     back = ndimage.shift(one, (-down, -right), order=1)
     spread = float(np.sqrt((back**2).sum() * (other**2).sum()))
     similarity = float((back * other).sum()) / spread if spread else np.nan

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
+from cubekit.files import sync
 from cubekit.report import LakeReport, Report, SummaryRow
 from cubekit.results import FAIR
 from cubekit.service.state import HOME, Release, State
@@ -66,9 +66,9 @@ def writing(out: Path, lake: str, name: str) -> Iterator[Path]:
     try:
         yield beside
         for path in [*beside.rglob("*"), beside]:
-            _sync(path)
+            sync(path)
         beside.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -150,11 +150,3 @@ def _plain(row: SummaryRow) -> dict[str, Any]:
             told[name] = None
     told["latest"] = None if row.latest is None else f"{row.latest:%Y-%m-%dT%H:%M:%SZ}"
     return told
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
