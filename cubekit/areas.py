@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -20,7 +21,7 @@ WHOLE = 0.99
 HIDDEN = "it never sees three tenths of the lake itself, which lies in its layover or shadow"
 """Why no area of a track is known."""
 
-_USABLE = [series.STATES.index(name) for name in ("unknown", "open")]
+_HIDDEN_KEY = "areas of track "
 _COMPLETED = {
     "area_completed_km2": "area_km2",
     "area_completed_low": "area_low",
@@ -41,12 +42,15 @@ class Areas(NamedTuple):
         ``front_low``, ``front_high`` where it was asked for.
     tracks
         What `track_views` gives.
+    water
+        The probability of water as given, lazy, and not known in every pass of a track that the lake is hidden from.
     unknown
         What of all this isn't there, with the reason.
     """
 
     area: xr.Dataset
     tracks: xr.Dataset
+    water: xr.Dataset
     unknown: dict[str, str]
 
 
@@ -82,73 +86,101 @@ def measure_areas(
 
     Notes
     -----
-    A track that never sees enough of the lake to tell its state has no areas: `unknown` says why.
+    A track that never sees enough of the lake to tell its state has no areas, no shore and no front: `unknown` says
+    why. A network that knows the lake's outline draws one all the same.
     ``area_km2`` stays what was seen. All that follows (seasons, trends, the fused series, alerts) rests on it: a shore
     that is completed from other tracks is no further look at it, and a lake that drains would drain there too late.
     """
     if not np.array_equal(passes["time"].to_numpy(), water["time"].to_numpy()):
         msg = f"the passes of {lake.id} and their water are not of the same times; run again, when no other run writes"
         raise CubeConflict(msg)
+    unknown: dict[str, str] = {}
+    seen = {"tracks": series.track_views(passes, lake, polarisation=polarisation)}
+    if "vv" in passes:
+        seen["features"] = surface_features(passes, lake)
+    else:
+        unknown["states"] = "they are told from VV, which the cube does not hold"
+    found: dict[str, xr.Dataset] = dict(zip(seen, compute(*seen.values()), strict=True))
+    states = _states(found["features"], lake) if "features" in found else {}
+    hidden = _hidden(passes["track"].to_numpy(), states)
+    unknown |= {f"{_HIDDEN_KEY}{track}": HIDDEN for track in hidden}
+    water = without_hidden(water, hidden)
     probability = water["probability"].assign_attrs(water.attrs)
     threshold = float(water.attrs["threshold"])
-    wanted = {
-        "area": series.lake_area(probability, lake, threshold=threshold),
-        "tracks": series.track_views(passes, lake, polarisation=polarisation),
-    }
-    if "vv" in passes:
-        wanted["features"] = surface_features(passes, lake)
+    wanted = {"area": series.lake_area(probability, lake, threshold=threshold)}
     if front is not None:
         wanted["front"] = series.front_position(probability, lake, toward=front, threshold=threshold)
     made: dict[str, xr.Dataset] = dict(zip(wanted, compute(*wanted.values()), strict=True))
-    area, unknown = made["area"], {}
-    hidden = np.zeros(area.sizes["time"], np.bool_)
-    if "features" in made:
-        area = _with_states(area, made["features"], lake)
-        hidden = _hidden(area)
-    else:
-        unknown["states"] = "they are told from VV, which the cube does not hold"
+    area = made["area"].assign(states)
     if "front" in made:
         names = {"position": "front_m", "position_low": "front_low", "position_high": "front_high"}
         area = area.assign({new: made["front"][old].variable for old, new in names.items()})
         area = area.assign_attrs({name: made["front"].attrs[name] for name in ("axis_bearing", "box_width")})
-    blind = made["tracks"]["track"].to_numpy()[made["tracks"]["zone_seen"].to_numpy() < WHOLE]
-    if blind.size and made["tracks"].sizes["track"] > 1:
-        partly = np.isin(area["track"].to_numpy(), blind)
-        area = _with_completed(area, probability, lake, threshold, partly, hidden)
+    tracks = found["tracks"]
+    blind = tracks["track"].to_numpy()[tracks["zone_seen"].to_numpy() < WHOLE]
+    if blind.size and tracks.sizes["track"] > 1:
+        partly = np.isin(area["track"].to_numpy(), np.setdiff1d(blind, hidden))
+        area = _with_completed(area, probability, lake, threshold, partly)
     elif blind.size:
         unknown["completed areas"] = "there is no other track to complete them from"
-    if hidden.any():
-        unknown |= {f"areas of track {track}": HIDDEN for track in np.unique(area["track"].to_numpy()[hidden]).tolist()}
-        columns = [name for name in map(str, area) if name.startswith("area_") or name in {"dry_km2", "completed_km2"}]
-        area = area.assign({name: area[name].where(xr.DataArray(~hidden, dims="time")) for name in columns})
-    return Areas(area, made["tracks"], unknown)
+    return Areas(area, tracks, water, unknown)
 
 
-def _with_states(area: xr.Dataset, features: xr.Dataset, lake: Lake) -> xr.Dataset:
+def hidden_tracks(unknown: Mapping[str, str]) -> list[int]:
+    """Tracks that the lake is hidden from, by what `measure_areas` found unknown.
+
+    Examples
+    --------
+    >>> hidden_tracks({"ice": "no winter was seen", "areas of track 12": HIDDEN})
+    [12]
+    """
+    return [int(name.removeprefix(_HIDDEN_KEY)) for name in unknown if name.startswith(_HIDDEN_KEY)]
+
+
+def without_hidden(water: xr.Dataset, tracks: Sequence[int]) -> xr.Dataset:
+    """Take what a network drew where the track sees no lake out of a cube's water.
+
+    Parameters
+    ----------
+    water
+        As `open_water` gives it.
+    tracks
+        From `hidden_tracks`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Lazy; the probability is NaN in all passes of these tracks, and its coordinate ``observed`` tells what was
+        observed all the same. The same Dataset where there are no such tracks.
+    """
+    if not len(tracks):
+        return water
+    probability = water["probability"]
+    observed = probability.coords.get("observed", probability.notnull()).variable
+    told = xr.DataArray(~np.isin(water["track"].to_numpy(), tracks), dims="time")
+    return water.assign(probability=probability.where(told).assign_coords(observed=observed))
+
+
+def _states(features: xr.Dataset, lake: Lake) -> dict[str, xr.Variable]:
     states = series.lake_states(features, lake)
     then = series.lake_states(features, lake, past_only=True)["state"].variable
     then.attrs |= {"long_name": "state of the lake's surface, from this pass and those before it", "units": "1"}
     names = ("state", "state_probability", "vv_above_open")
-    return area.assign({name: states[name].variable for name in names} | {"state_then": then})
+    return {name: states[name].variable for name in names} | {"state_then": then}
 
 
-def _hidden(area: xr.Dataset) -> NDArray[np.bool_]:
-    """Passes of tracks to which the lake is hidden: a network that knows its outline still draws one."""
-    _, codes = np.unique(area["track"].to_numpy(), return_inverse=True)
-    told = np.bincount(codes, weights=area["state"].to_numpy() > 0) > 0
-    return ~told[codes]
+def _hidden(track: NDArray[np.integer[Any]], states: Mapping[str, xr.Variable]) -> list[int]:
+    """Tracks to which the lake's state can never be told."""
+    if not states:
+        return []
+    return [int(one) for one in np.unique(track) if not (states["state"].to_numpy()[track == one] > 0).any()]
 
 
 def _with_completed(
-    area: xr.Dataset,
-    probability: xr.DataArray,
-    lake: Lake,
-    threshold: float,
-    partly: NDArray[np.bool_],
-    hidden: NDArray[np.bool_],
+    area: xr.Dataset, probability: xr.DataArray, lake: Lake, threshold: float, partly: NDArray[np.bool_]
 ) -> xr.Dataset:
     """Complete the passes of the tracks that see the lake `partly`; of the others the area is what it is."""
-    outlines = xr.DataArray(np.isin(area["state"].to_numpy(), _USABLE) & ~hidden, dims="time")
+    outlines = xr.DataArray(np.isin(area["state"].to_numpy(), series.MAYBE_OPEN), dims="time")
     places = np.flatnonzero(partly)
     completed = series.completed_area(probability, lake, threshold=threshold, outlines=outlines)
     (found,) = compute(completed[list(_COMPLETED.values())].isel(time=places))

@@ -275,7 +275,7 @@ def measure_lake(
     water = of_study(cube.open_water(path, model, as_of=snapshot), study).assign_attrs(origin)
     front = next((one.front for one in study.lake if one.id == lake.id), None)
     polarisation = study.preprocess.polarisation
-    area, tracks, unknown = measure_areas(passes, water, lake, polarisation=polarisation, front=front)
+    area, tracks, water, unknown = measure_areas(passes, water, lake, polarisation=polarisation, front=front)
     options = study.season
     results = measure(
         area.assign_attrs(origin), season=options.days, min_observed=options.min_observed, looks=options.looks

@@ -163,12 +163,16 @@ def _draw_maps(
 
 
 def best_track(results: Results) -> Any:
-    """Find the track that sees most of a lake: the reference of the fused series, where there is one."""
+    """Find the track that sees most of a lake: the reference of the fused series, where there is one.
+
+    A track that the lake is hidden from may observe every pixel, in layover: only passes with an area count.
+    """
     tracks = np.unique(results.area["track"].to_numpy()).tolist()
     if results.fused is not None:
         reference = results.fused["track"].to_numpy()[results.fused["reference"].to_numpy()].item()
         return next(track for track in tracks if str(track) == reference)
-    fraction, of = results.area["observed_fraction"].to_numpy(), results.area["track"].to_numpy()
+    known = results.area["observed_fraction"].where(results.area["area_km2"].notnull())
+    fraction, of = known.to_numpy(), results.area["track"].to_numpy()
     return max(tracks, key=lambda track: float(np.nan_to_num(fraction[of == track]).max()))
 
 

@@ -12,7 +12,7 @@ import xarray as xr
 from scipy.ndimage import binary_erosion
 
 from cubekit import cube, preprocess, segmentation
-from cubekit.config import Study
+from cubekit.config import PreprocessOptions, Study
 from cubekit.errors import CubeConflict, NoObservations
 from cubekit.lakes import Lake
 from cubekit.segmentation import shipped
@@ -83,17 +83,37 @@ def segment_passes(study: Study, lake: Lake, path: Path, progress: Progress) -> 
     return name
 
 
-def _looks(study: Study, lake: Lake, path: Path, passes: xr.Dataset) -> float | None:
-    """Looks for the filter: the study's, the product's, or measured once on the lake and kept with the cube."""
-    options = study.preprocess
+def looks_from_lake(options: PreprocessOptions, passes: xr.Dataset) -> str | None:
+    """Tell whether the filter takes looks that are measured on the lake.
+
+    Parameters
+    ----------
+    options
+        Of a study.
+    passes
+        As `open_cube` gives it.
+
+    Returns
+    -------
+    str or None
+        Under which attribute the cube keeps them; None where the study or the product tells the looks, or none are
+        needed.
+    """
     power = passes[options.polarisation]
-    if options.looks is not None or options.filter == "none" or power.attrs["speckle_filter"] != "none":
-        return options.looks
-    if "looks" in power.attrs:
-        return None  # the filter takes the product's
-    kept = f"looks_measured_{options.polarisation}"
+    told = options.looks is not None or "looks" in power.attrs
+    if told or options.filter == "none" or power.attrs["speckle_filter"] != "none":
+        return None
+    return f"looks_measured_{options.polarisation}"
+
+
+def _looks(study: Study, lake: Lake, path: Path, passes: xr.Dataset) -> float | None:
+    """Looks for the filter: the study's, None for the product's, or measured once on the lake and kept with it."""
+    kept = looks_from_lake(study.preprocess, passes)
+    if kept is None:
+        return study.preprocess.looks
     if kept in passes.attrs:
         return float(passes.attrs[kept])
+    power = passes[study.preprocess.polarisation]
     pixels = int(np.ceil(CALM_METRES / lake.spacing))
     calm = lake.outline_mask.copy(data=binary_erosion(lake.outline_mask.values, iterations=pixels))
     measured = preprocess.equivalent_looks(power, calm).compute()

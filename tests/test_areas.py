@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cubekit.areas import measure_areas
+from cubekit.areas import hidden_tracks, measure_areas
 from cubekit.cube.schema import CLEAR, LAYOVER
 from cubekit.errors import ConfigError, CubeConflict
 from cubekit.lakes import catalogue
-from cubekit.series import completed_area, lake_area, lake_states
+from cubekit.series import completed_area, lake_area, lake_states, outlines
 
 LAKE = catalogue()["gokyo"]
 TSHO_ROLPA = catalogue()["tsho_rolpa"]
@@ -90,10 +90,24 @@ def test_a_track_that_the_lake_is_hidden_from_has_no_areas(tracks: tuple[int, ..
     passes, water = cube_of(hidden=False, tracks=tracks)
     bright = xr.DataArray(passes["track"].values == 12, dims="time")
     found = measure_areas(passes.assign(vv=passes["vv"].where(~bright, 0.4)), water, LAKE)
+    assert hidden_tracks(found.unknown) == [12]
     assert found.unknown["areas of track 12"].startswith("it never sees three tenths of the lake itself")
     for name in ("area_km2", "area_low", "area_high", "area_subpixel_km2"):
         assert found.area[name].isnull().values.tolist() == bright.values.tolist()
-    assert found.area["observed_fraction"].notnull().all()
+    assert (found.area["observed_fraction"] == 1).all()
+    probability = found.water["probability"].assign_attrs(found.water.attrs)
+    shores = outlines(probability, LAKE, area=found.area)["features"]
+    assert [one["geometry"] is None for one in shores] == bright.values.tolist()
+    assert water["probability"].notnull().all()  # what is stored is what the network said
+
+
+def test_a_front_of_a_hidden_track_is_not_known() -> None:
+    """It is read off the same drawn shore."""
+    passes, water = cube_of(TSHO_ROLPA, hidden=False)
+    bright = xr.DataArray(passes["track"].values == 12, dims="time")
+    found = measure_areas(passes.assign(vv=passes["vv"].where(~bright, 0.4)), water, TSHO_ROLPA, front=120.0).area
+    for name in ("front_m", "front_low", "front_high"):
+        assert found[name].isnull().values.tolist() == bright.values.tolist()
 
 
 def test_states_need_vv() -> None:

@@ -11,12 +11,14 @@ import numpy as np
 import xarray as xr
 
 from cubekit import cube, preprocess
+from cubekit.areas import hidden_tracks, without_hidden
 from cubekit.config import Study
 from cubekit.errors import NoObservations, SourceError
 from cubekit.lakes import Lake
 from cubekit.passes import PLATFORMS
+from cubekit.segmenting import looks_from_lake
 from cubekit.service._api_cache import Recent
-from cubekit.service._api_release import Pass
+from cubekit.service._api_release import Pass, Tables
 from cubekit.service.state import Release
 
 OPEN = 8
@@ -32,7 +34,7 @@ class Cube:
     lake
         At the spacing of the cube.
     passes, water
-        Lazy.
+        Lazy; water is not known in passes of tracks that the lake is hidden from.
     """
 
     lake: Lake
@@ -68,6 +70,8 @@ class Cubes:
                 path: Path = self._study.study.out / "cubes" / release.source / lake.id
                 passes = cube.open_cube(path, as_of=release.snapshot)
                 water = cube.open_water(path, release.model, as_of=release.snapshot)
+                hidden = hidden_tracks(Tables(self._study.study.out, release).told["not_known"])
+                water = without_hidden(water, hidden)
                 found = Cube(lake.at_spacing(int(passes.attrs["spacing"])), passes, water)
                 self._open.put(release.id, found)
         return found
@@ -128,18 +132,14 @@ class Cubes:
     def _chip(self, opened: Cube, wanted: Pass) -> xr.DataArray:
         options = self._study.preprocess
         one = opened.passes.isel(time=[place_of(opened.passes, wanted)])
-        power = one[options.polarisation]
-        # As `cubekit.pipeline` has it: the study's looks, the product's, or those measured on the lake.
-        looks = options.looks
-        if looks is None and options.filter != "none" and power.attrs["speckle_filter"] == "none":
-            looks = None if "looks" in power.attrs else opened.passes.attrs[f"looks_measured_{options.polarisation}"]
+        kept = looks_from_lake(options, opened.passes)
         prepared = preprocess.prepare(
             one,
             opened.lake,
             polarisation=options.polarisation,
             filter=options.filter,
             window=options.window,
-            looks=looks,
+            looks=options.looks if kept is None else opened.passes.attrs[kept],
         )
         image = preprocess.equalize(prepared, method=options.equalize)
         return _read(image.isel(time=0))
