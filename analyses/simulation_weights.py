@@ -55,7 +55,7 @@ def recipe(stage: Stage, out: Path) -> Recipe:
             "training": {"epochs": stage.epochs},
             "optimizer": {"max_lr": stage.max_lr},
             "augmentation": {"jitter": 0.1},
-            "network": {"start": start},
+            "network": {"start": start, "prior_skip": False, "views": 1},
         }
     )
 

@@ -53,7 +53,7 @@ def ours(chips: np.ndarray, name: str | None = None, encoder: str = ENCODERS[0])
 def peer(chips: np.ndarray, encoder: str = ENCODERS[0]) -> np.ndarray:
     """The peer: all chips at once."""
     with torch.inference_mode():
-        return torch.sigmoid(network(encoder)(torch.from_numpy(chips).float() / 255))[:, 0].numpy()
+        return network(encoder)(torch.from_numpy(chips).float() / 255)[:, 0].numpy()
 
 
 def limit(factors: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

@@ -12,7 +12,8 @@ import xarray as xr
 
 from cubekit import lakes
 from cubekit.preprocess import equalize, prepare
-from cubekit.segmentation import engines, segment, shipped, tiles
+from cubekit.segmentation import engines, read_card, segment, shipped, tiles
+from cubekit.segmentation.inference import in_views
 from cubekit.segmentation.priors import outline_on_window
 
 CLAIM = "segment(), cube to written mask"
@@ -87,9 +88,10 @@ def ours(cube: Cube) -> np.ndarray:
 
 
 def peer(cube: Cube) -> np.ndarray:
-    """The peer: nothing but the network, batch by batch."""
-    batch = cube.engine.batch
-    return np.concatenate([cube.engine(cube.chips[at : at + batch]) for at in range(0, len(cube.chips), batch)])
+    """The peer: nothing but the network, batch by batch, in as many views."""
+    batch, views = cube.engine.batch, read_card(shipped.find("opera-30m")).views
+    batches = (cube.chips[at : at + batch] for at in range(0, len(cube.chips), batch))
+    return np.concatenate([in_views(cube.engine, one, views) for one in batches])
 
 
 def megapixels(cube: Cube) -> float:

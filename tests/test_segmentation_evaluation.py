@@ -210,7 +210,7 @@ def test_a_model_that_answers_wrongly_is_refused(pairs):
 def test_splits_are_known_by_name(pairs):
     """A name that isn't one; a split by date without its day."""
     samples = [pair.sample for pair in pairs]
-    with pytest.raises(ConfigError, match="allowed are none, random, date, lake, track"):
+    with pytest.raises(ConfigError, match="allowed are random, date, lake, track, none"):
         folds_of(samples, "years")
     with pytest.raises(ConfigError, match="no lake 'imja' to hold out; there are chamlang_tsho, gokyo, tsho_rolpa"):
         folds_of(samples, "lake", hold_out="imja")

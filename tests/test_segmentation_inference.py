@@ -16,7 +16,7 @@ from cubekit import lakes
 from cubekit.errors import ConfigError, GridMismatch, ModelError
 from cubekit.segmentation import engines, inference, segment, tiles
 from cubekit.segmentation import model as models
-from cubekit.segmentation.card import ModelCard
+from cubekit.segmentation.card import VIEWS, ModelCard
 
 CHAIN = {
     "equalize": "published",
@@ -233,13 +233,46 @@ def test_cutting_and_blending_the_identity_gives_the_image_back(shape):
     images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
     sizes = []
 
-    def logit(batch):
-        sizes.append(len(batch))
-        return torch.logit(batch, eps=1e-6)
+    class Logit(torch.nn.Conv2d):  # parameters, which tell where it is
+        def forward(self, batch):
+            sizes.append(len(batch))
+            return torch.logit(batch, eps=1e-6)
 
-    found = inference.predict(logit, images)
+    found = inference.predict(Logit(1, 1, 1), images)
     np.testing.assert_allclose(found, images / 255, atol=1e-5)
     assert max(sizes) <= engines.BATCH
+
+
+@pytest.mark.parametrize("views", VIEWS)
+def test_views_are_the_mean_over_a_group_of_orientations(views):
+    """Against torch's own flips and turns; an answer in 8 views turns with its image, in one it doesn't."""
+    torch.manual_seed(5)
+    network = torch.nn.Conv2d(2, 1, 5, padding=2).eval()
+    chips = np.random.default_rng(1).integers(0, 256, (3, 2, 64, 96), dtype=np.uint8)
+    images = torch.from_numpy(chips).float() / 255
+    mirrored = [(), (3,), (2,), (2, 3)]
+    kinds = [(turned, dims) for turned in (False, True) for dims in mirrored][:views]
+    with torch.inference_mode():
+        answers = []
+        for turned, dims in kinds:
+            seen = torch.flip(images.transpose(2, 3) if turned else images, dims)
+            answer = torch.flip(network(seen), dims)
+            answers.append((answer.transpose(2, 3) if turned else answer)[:, 0])
+    np.testing.assert_allclose(inference.logits(network, chips, views=views), torch.stack(answers).mean(0), atol=1e-5)
+    turned = inference.logits(network, np.ascontiguousarray(np.rot90(chips, axes=(2, 3))), views=views)
+    same = np.allclose(np.rot90(turned, -1, axes=(1, 2)), inference.logits(network, chips, views=views), atol=1e-4)
+    assert same == (views == 8)
+
+
+def test_the_card_says_in_how_many_views_a_model_sees(path, tmp_path):
+    """`segment` asks in as many, and says the same whatever the chunks."""
+    network, card = models.load_model(path), models.read_card(path)
+    four = models.save_model(network, dataclasses.replace(card, views=4), tmp_path / "four.safetensors")
+    given = chips(3)
+    expected = inference.predict(network, given.values, views=4)
+    for chunks in (None, 1, 2):
+        found = segment(given if chunks is None else given.chunk(time=chunks), four)
+        np.testing.assert_allclose(found, np.where(given["observed"], expected, np.nan), atol=1e-5)
 
 
 def test_tiles_blend_smoothly():

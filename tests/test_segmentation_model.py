@@ -14,6 +14,7 @@ import torch
 
 from cubekit.errors import MissingExtra, ModelError
 from cubekit.segmentation import model as models
+from cubekit.segmentation.calibration import fold_temperature
 from cubekit.segmentation.card import ModelCard
 
 CHAIN = {
@@ -272,3 +273,44 @@ def test_a_card_of_another_network_is_refused(lite, network, tmp_path):
         ModelError, match="there is no encoder 'resnet'; allowed are efficientnet-b3, efficientnet-lite0"
     ):
         models.build_network("resnet")
+
+
+def test_the_odds_of_the_prior_are_added():
+    """To a U-Net that says 0: those of a mean mask as they are, of an outline softly, of no prior none."""
+    network = models.build_network("efficientnet-lite0", 2, prior_skip=True).eval()
+    torch.nn.init.zeros_(network.segmentation_head[0].weight)
+    torch.nn.init.zeros_(network.segmentation_head[0].bias)
+    images = torch.zeros(3, 2, 64, 64)
+    images[:, 0] = torch.rand(3, 64, 64)
+    images[0, 1, :, 32:] = 1
+    images[1, 1, :, 32:] = 0.75
+    with torch.inference_mode():
+        outline, mean, nothing = network(images)[:, 0]
+    assert not nothing.any()
+    assert mean[:, 32:].numpy() == pytest.approx(np.log(0.77 / 0.27), abs=1e-5)
+    assert mean[:, :32].numpy() == pytest.approx(np.log(0.02 / 1.02), abs=1e-5)
+    assert outline[5].diff().ge(-1e-5).all()
+    assert [int((one > 0).sum()) for one in (outline, mean)] == [64 * 32, 64 * 32]
+    assert outline[5, 31:33].abs().max() < 0.3
+    assert outline[5, [20, 44]].tolist() == pytest.approx([np.log(0.02 / 1.02), np.log(1.02 / 0.02)], abs=1e-4)
+
+
+def test_the_odds_need_a_prior():
+    with pytest.raises(ModelError, match="prior_skip needs the channels chip and prior, and there is 1"):
+        models.build_network("efficientnet-lite0", 1, prior_skip=True)
+
+
+def test_a_network_that_adds_the_odds_is_kept_as_one(tmp_path):
+    """Saved and loaded, calibrated in between, the same logits; as another network it is refused."""
+    torch.manual_seed(1)
+    network = models.build_network("efficientnet-lite0", 2, prior_skip=True).eval()
+    images = torch.rand(1, 2, 64, 64)
+    with torch.inference_mode():
+        before = network(images)
+    fold_temperature(network, 2.0, shift=0.25)
+    card = replace(CARD, encoder="efficientnet-lite0", channels=("chip", "prior"), prior_skip=True, views=8)
+    path = models.save_model(network, card, tmp_path / "skip.safetensors")
+    with torch.inference_mode():
+        assert torch.allclose(models.load_model(path)(images), before / 2 + 0.25, atol=1e-5)
+    with pytest.raises(ModelError, match=r"1 tensors differ, the first is prior_skip"):
+        models.save_model(network, replace(card, prior_skip=False), path)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ import toys
 import xarray as xr
 
 from cubekit.errors import ConfigError, MissingExtra, ModelError, NoObservations
-from cubekit.segmentation import _checkpoint, fitting, segment, shipped, training
+from cubekit.segmentation import _checkpoint, fitting, inference, segment, shipped, training
 from cubekit.segmentation import model as models
 from cubekit.segmentation.calibration import LogitCounts
+from cubekit.segmentation.card import ModelCard
 from cubekit.segmentation.metrics import confusion, scores
 from cubekit.segmentation.recipe import Recipe
 
@@ -403,9 +405,7 @@ def test_the_model_is_calibrated_and_says_how_it_was_made(tiny, tmp_path):
     assert training.weights_hash(network.state_dict()) == trained.weights
     counts = LogitCounts()
     for chip, mask, observed in VALID:
-        with torch.inference_mode():
-            logits = network(torch.from_numpy(chip)[None, None].float() / 255)[0, 0].numpy()
-        counts.add(logits[observed], mask[observed])
+        counts.add(inference.logits(network, chip[None], views=card.views)[0][observed], mask[observed])
     assert counts.error(1.0) == pytest.approx(card.metrics["calibration_error"], abs=2e-3)
     assert counts.cross_entropy(1.0) < min(counts.cross_entropy(0.9), counts.cross_entropy(1.1))
     assert models.read_card(trained.last).metrics["epoch"] == 3
@@ -540,10 +540,26 @@ def test_the_shipped_start_depends_on_the_chips():
     with pytest.raises(ModelError, match="give preprocessing, or another start"):
         training.start_network(Recipe())
     chain = CHAIN | {"source": "hyp3", "speckle_filter": "hyp3 enhanced lee 7x7"}
-    started = training.start_network(Recipe(), chain)
-    assert training.weights_hash(started.state_dict()) == training.weights_hash(
-        models.load_model(shipped.find("hyp3-20m")).state_dict()
+    weights = models.load_model(shipped.find("hyp3-20m")).state_dict()
+    for skip in (True, False):  # the shipped one doesn't add the odds of the prior
+        started = training.start_network(Recipe.parse({"network": {"prior_skip": skip}}), chain).state_dict()
+        assert started.pop("prior_skip", None) == (1 if skip else None)
+        assert training.weights_hash(started) == training.weights_hash(weights)
+
+
+def test_a_start_that_adds_the_odds_is_kept_so(tmp_path):
+    """It was trained to say what changes; without the odds it says something else."""
+    torch.manual_seed(0)
+    network = models.build_network("efficientnet-lite0", 2, prior_skip=True)
+    channels = {"encoder": "efficientnet-lite0", "channels": ("chip", "prior"), "prior_skip": True}
+    card = ModelCard(
+        name="a", created=datetime(2026, 1, 1, tzinfo=UTC), preprocessing=CHAIN, licence="CC0-1.0", **channels
     )
+    start = str(models.save_model(network, card, tmp_path / "a.safetensors"))
+    kept = training.start_network(Recipe.parse({"network": {"start": start}})).state_dict()
+    assert training.weights_hash(kept) == training.weights_hash(network.state_dict())
+    with pytest.raises(ModelError, match="set prior_skip = true"):
+        training.start_network(Recipe.parse({"network": {"start": start, "prior_skip": False}}))
 
 
 def test_a_start_of_another_kind_is_refused(tiny, tmp_path):

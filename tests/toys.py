@@ -13,7 +13,7 @@ SIDE = 32
 class Tiny(torch.nn.Module):
     """The parts of a U-Net that training has to get right: batch statistics, chance, and a head of logits."""
 
-    def __init__(self, encoder: str = "efficientnet-b3", channels: int = 1) -> None:  # as build_network
+    def __init__(self, encoder: str = "efficientnet-b3", channels: int = 1, *, prior_skip: bool = False) -> None:
         super().__init__()
         self.encoder = torch.nn.Sequential(
             torch.nn.Conv2d(channels, 8, 5, padding=2, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU()

@@ -25,7 +25,7 @@ class TorchEngine:
     device
         ``"cpu"`` or ``"cuda"``.
     bfloat16
-        Whether weights and layers are bfloat16; probabilities are made of the logits in float32 either way.
+        Whether weights and layers are bfloat16; logits are float32 either way.
     batch
         Chips that it wants at once.
     """
@@ -39,7 +39,7 @@ class TorchEngine:
         self._lock = threading.Lock()
 
     def __call__(self, chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities of water."""
+        """Logits."""
         given = torch.from_numpy(chips)
         if self._device.type == "cuda":
             given = given.pin_memory()  # outside of the lock: while another batch is on the GPU
@@ -48,9 +48,9 @@ class TorchEngine:
             # Bytes travel, not floats: a quarter of the traffic.
             images = given.to(self._device, non_blocking=True).to(torch.float32).div_(255.0)
             images = images.to(self._kind).contiguous(memory_format=torch.channels_last)
-            answer = torch.sigmoid(self._network(images)[:, 0].float()).cpu()
-        probability: npt.NDArray[np.float32] = answer.numpy()
-        return probability
+            answer = self._network(images)[:, 0].float().cpu()
+        logits: npt.NDArray[np.float32] = answer.numpy()
+        return logits
 
 
 def folded(network: nn.Module) -> nn.Module:

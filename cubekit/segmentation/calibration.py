@@ -136,3 +136,5 @@ def fold_temperature(network: torch.nn.Module, temperature: float, *, shift: flo
         last.weight /= temperature
         last.bias /= temperature
         last.bias += shift
+        if "prior_skip" in dict(network.named_buffers()):
+            network.get_buffer("prior_skip").div_(temperature)

@@ -19,6 +19,9 @@ ENCODERS = ("efficientnet-b3", "efficientnet-lite0")
 CHANNELS = ("chip", "prior")
 """What a network may see: the equalised image, and where the lake has been before (0 where that isn't known)."""
 
+VIEWS = (1, 2, 4, 8)
+"""Orientations: the image, its mirror images, half a turn, and all of these by a quarter turn."""
+
 INPUT_SCALING = "uint8/255"
 """What happens to every channel before the network sees it."""
 
@@ -56,6 +59,10 @@ class ModelCard:
         One of `ENCODERS`.
     channels
         What the network sees, in order: ``("chip",)`` or `CHANNELS`.
+    prior_skip
+        Whether the odds of the prior are added to the logits: see `model.build_network`.
+    views
+        In how many orientations the network sees every image, its logits being averaged: one of `VIEWS`.
     interval_block_m
         Length over which errors of its probabilities hang together, metres, as fitted on known areas; what
         `series.lake_area` makes its intervals of. None when it was not fitted.
@@ -87,6 +94,8 @@ class ModelCard:
     training: Mapping[str, Any] = field(default_factory=dict, hash=False)
     encoder: str = ENCODERS[0]
     channels: Sequence[str] = CHANNELS[:1]
+    prior_skip: bool = False
+    views: int = 1
     interval_block_m: float | None = None
     input_scaling: str = INPUT_SCALING
     cubekit_version: str = field(default_factory=lambda: version("cubekit"))
@@ -117,9 +126,8 @@ class ModelCard:
             wrong.append(f"threshold is {threshold!r}, give a number between 0 and 1")
         if given["encoder"] not in ENCODERS:
             wrong.append(f"encoder is {given['encoder']!r}, allowed are {', '.join(ENCODERS)}")
-        channels, block = given["channels"], given["interval_block_m"]
-        if not isinstance(channels, list | tuple) or tuple(channels) not in {CHANNELS[:1], CHANNELS}:
-            wrong.append(f"channels is {channels!r}, allowed are ('chip',) and {CHANNELS}")
+        wrong += _network_faults(given["channels"], given["prior_skip"], given["views"])
+        block = given["interval_block_m"]
         if block is not None and (isinstance(block, bool) or not isinstance(block, int | float) or not 0 < block < inf):
             wrong.append(f"interval_block_m is {block!r}, give metres above 0, or None")
         if given["input_scaling"] != INPUT_SCALING:
@@ -178,6 +186,17 @@ class ModelCard:
         """Give the card as JSON holds it: plain types, `created` in ISO 8601."""
         plain = {**asdict(self), "channels": list(self.channels)}
         return {**plain, "created": self.created.astimezone(UTC).isoformat()}
+
+
+def _network_faults(channels: Any, prior_skip: Any, views: Any) -> list[str]:
+    wrong = []
+    if not isinstance(channels, list | tuple) or tuple(channels) not in {CHANNELS[:1], CHANNELS}:
+        wrong.append(f"channels is {channels!r}, allowed are ('chip',) and {CHANNELS}")
+    elif not isinstance(prior_skip, bool) or (prior_skip and tuple(channels) != CHANNELS):
+        wrong.append(f"prior_skip is {prior_skip!r}, give false, or true with the channels {CHANNELS}")
+    if isinstance(views, bool) or views not in VIEWS:
+        wrong.append(f"views is {views!r}, allowed are {', '.join(map(str, VIEWS))}")
+    return wrong
 
 
 def _fingerprint_faults(preprocessing: Mapping[str, Any]) -> list[str]:

@@ -49,7 +49,7 @@ class Engine(Protocol):
     """Chips that it wants at once."""
 
     def __call__(self, chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Probabilities of water (n, y, x) of chips (n, channel, y, x), whose sides divide by 32."""
+        """Logits (n, y, x) of chips (n, channel, y, x), whose sides divide by 32."""
 
 
 def resolve(engine: str, *, passes: int = 0) -> str:

@@ -244,7 +244,7 @@ def model_predict(path: str | Path, pairs: Sequence[Pair], *, prior: str = "mask
         # The padding of a chip is left out: the network sees what `segment` shows it of the same window.
         window = _extent(chip)
         answer = np.zeros(chip.shape, np.float32)
-        answer[window] = predict(network, image[None, :, *window])[0]
+        answer[window] = predict(network, image[None, :, *window], views=card.views)[0]
         return answer
 
     return probability, card

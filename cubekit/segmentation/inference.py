@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cubekit.segmentation.card import ModelCard
 
 Answer = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
-"""Probabilities of water (n, y, x) of chips (n, channel, y, x)."""
+"""Logits (n, y, x) of chips (n, channel, y, x)."""
 
 
 def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, engine: str = "auto") -> xr.DataArray:
@@ -109,7 +109,7 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
     # Chosen here, not where it runs: all workers use the same, and the result tells which.
     exact = engines.resolve(engine, passes=da.sizes.get("time", 0))
     batch = engines.batch_of(exact)
-    function = partial(_predict_with, path=str(path), sha256=sha256, engine=exact)
+    function = partial(_predict_with, path=str(path), sha256=sha256, engine=exact, views=card.views)
     attrs = {"model": card.name, "model_hash": sha256, "model_threshold": card.threshold, "engine": exact}
     if card.interval_block_m is not None:
         attrs["interval_block_m"] = card.interval_block_m
@@ -121,7 +121,7 @@ def segment(da: xr.DataArray, model: str | Path, *, lake: Lake | None = None, en
     return map_passes(function, da, attrs, outline_on_window(da, lake)[None], batch=batch)
 
 
-def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8], *, views: int = 1) -> npt.NDArray[np.float32]:
     """Run a network over images in memory.
 
     Parameters
@@ -130,6 +130,8 @@ def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDAr
         In eval mode, from `load_model`.
     images
         uint8 (time, y, x), or (time, channel, y, x) for a network of several channels; any size, 0 where not observed.
+    views
+        In how many orientations, one of `card.VIEWS`.
 
     Returns
     -------
@@ -141,20 +143,54 @@ def predict(network: torch.nn.Module, images: npt.NDArray[np.uint8]) -> npt.NDAr
     At most `engines.BATCH` chips at once, in float32, channels last (oneDNN's fastest layout on CPUs), weights as they
     are: what evaluates a training.
     """
+    images = images[:, None] if images.ndim == 3 else images
+    return _in_batches(partial(logits, network, views=views), images, engines.BATCH)
+
+
+def logits(network: torch.nn.Module, chips: npt.NDArray[np.uint8], *, views: int = 1) -> npt.NDArray[np.float32]:
+    """Ask a network for the logits (n, y, x) of chips (n, channel, y, x) or (n, y, x), whose sides divide by 32.
+
+    Parameters
+    ----------
+    network
+        In eval mode, on any device.
+    chips
+        uint8.
+    views
+        In how many orientations, one of `card.VIEWS`.
+    """
     import torch
 
-    def answer(chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            given = torch.from_numpy(chips).to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last)
-            probability: npt.NDArray[np.float32] = torch.sigmoid(network(given))[:, 0].numpy()
-        return probability
+    device = next(network.parameters()).device
 
-    return _in_batches(answer, images, engines.BATCH)
+    def answer(given: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            images = torch.from_numpy(given).to(device).to(torch.float32).div_(255.0)
+            found: npt.NDArray[np.float32] = (
+                network(images.contiguous(memory_format=torch.channels_last))[:, 0].cpu().numpy()
+            )
+        return found
+
+    return in_views(answer, chips[:, None] if chips.ndim == 3 else chips, views)
+
+
+def in_views(answer: Answer, chips: npt.NDArray[np.uint8], views: int) -> npt.NDArray[np.float32]:
+    """Mean logits of an image, mirrored and turned: what hangs on how it lies is no feature of the lake."""
+    mean = np.zeros((len(chips), *chips.shape[-2:]), np.float32)
+    for view in range(views):
+        seen = chips.swapaxes(-2, -1) if view & 4 else chips
+        seen = seen[..., :: -1 if view & 2 else 1, :: -1 if view & 1 else 1]
+        found = answer(np.ascontiguousarray(seen))
+        found = found[..., :: -1 if view & 2 else 1, :: -1 if view & 1 else 1]
+        mean += found.swapaxes(-2, -1) if view & 4 else found
+    mean /= views
+    return mean
 
 
 def _in_batches(answer: Answer, images: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
-    """Cut images into chips, ask for at most so many at once, and put the answers together."""
-    images = images[:, None] if images.ndim == 3 else images
+    """Cut images into chips, ask for at most so many at once, and put the probabilities together."""
+    from scipy.special import expit
+
     probability = np.empty((len(images), *images.shape[-2:]), np.float32)
     tiles = cut(images.shape[-2:])
     jobs = [(number, tile) for number in range(len(images)) for tile in range(len(tiles))]
@@ -162,7 +198,7 @@ def _in_batches(answer: Answer, images: npt.NDArray[np.uint8], size: int) -> npt
     for start in range(0, len(jobs), size):
         batch = jobs[start : start + size]
         answers = answer(np.stack([tiles[tile].chip(images[number]) for number, tile in batch]))
-        for (number, tile), one in zip(batch, answers, strict=True):
+        for (number, tile), one in zip(batch, expit(answers), strict=True):
             tiled[tile] = one
             if tile == len(tiles) - 1:
                 probability[number] = blend(tiled, tiles)
@@ -177,16 +213,16 @@ def _predict_with(
     path: str,
     sha256: str,
     engine: str,
+    views: int,
 ) -> npt.NDArray[np.float32]:
     """Run on a worker: one block of whole images of some passes."""
     probability = np.full(images.shape, np.nan, np.float32)
     seen = observed.any(axis=(1, 2))
     if seen.any():  # a pass without data costs nothing, not even the model
         given = images[seen]
-        if prior is not None:
-            given = np.stack([given, np.broadcast_to(prior, given.shape)], axis=1)
+        given = given[:, None] if prior is None else np.stack([given, np.broadcast_to(prior, given.shape)], axis=1)
         running = engines.load(path, sha256, engine)
-        probability[seen] = _in_batches(running, given, running.batch)
+        probability[seen] = _in_batches(partial(in_views, running, views=views), given, running.batch)
     probability[~observed] = np.nan
     return probability
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubekit.errors import MissingExtra, ModelError
 from cubekit.files import replacing
-from cubekit.segmentation.card import ENCODERS, ModelCard
+from cubekit.segmentation.card import CHANNELS, ENCODERS, ModelCard
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ _PRIOR = "prior:"
 _ENCODERS = dict(zip(ENCODERS, ("efficientnet-b3", "tu-tf_efficientnet_lite0"), strict=True))
 
 
-def build_network(encoder: str = ENCODERS[0], channels: int = 1) -> torch.nn.Module:
+def build_network(encoder: str = ENCODERS[0], channels: int = 1, *, prior_skip: bool = False) -> torch.nn.Module:
     """Make a U-Net with random weights.
 
     Parameters
@@ -38,6 +38,8 @@ def build_network(encoder: str = ENCODERS[0], channels: int = 1) -> torch.nn.Mod
         One of `card.ENCODERS`.
     channels
         How many images the network sees at once.
+    prior_skip
+        Whether the odds of the second one, the prior, are added to the logits.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def build_network(encoder: str = ENCODERS[0], channels: int = 1) -> torch.nn.Mod
     MissingExtra
         When torch or segmentation-models-pytorch is not installed.
     ModelError
-        When there is no such encoder.
+        When there is no such encoder, or no prior to add.
 
     Notes
     -----
@@ -60,6 +62,13 @@ def build_network(encoder: str = ENCODERS[0], channels: int = 1) -> torch.nn.Mod
         msg = f"there is no encoder {encoder!r}; allowed are {', '.join(ENCODERS)}"
         raise ModelError(msg)
     smp = _library("segmentation_models_pytorch")
+    if prior_skip:
+        if channels < len(CHANNELS):
+            msg = f"prior_skip needs the channels {' and '.join(CHANNELS)}, and there is {channels}; give both"
+            raise ModelError(msg)
+        from cubekit.segmentation._prior_unet import PriorUnet
+
+        return PriorUnet(_ENCODERS[encoder], channels)
     network: torch.nn.Module = smp.Unet(_ENCODERS[encoder], in_channels=channels, classes=1, encoder_weights=None)
     return network
 
@@ -244,7 +253,7 @@ def load_model(path: str | Path, *, expected_hash: str | None = None) -> torch.n
             f"{fault}; save the model again with save_model"
         )
         raise ModelError(msg)
-    network = build_network(card.encoder, len(card.channels))
+    network = build_network(card.encoder, len(card.channels), prior_skip=card.prior_skip)
     network.load_state_dict(weights, strict=True)
     return network.eval()
 
@@ -280,7 +289,7 @@ def read_priors(path: str | Path) -> dict[str, npt.NDArray[np.uint8]]:
 def _other_architecture(weights: Mapping[str, torch.Tensor], card: ModelCard) -> str:
     """In which weights a state differs from that of a card's network; empty when in none."""
     with _library("torch").device("meta"):  # shapes only: no memory, no random numbers
-        built = build_network(card.encoder, len(card.channels))
+        built = build_network(card.encoder, len(card.channels), prior_skip=card.prior_skip)
         wanted = {name: (tuple(t.shape), t.dtype) for name, t in built.state_dict().items()}
     given = {name: (tuple(t.shape), t.dtype) for name, t in weights.items()}
     differing = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))

@@ -95,6 +95,13 @@ class NetworkOptions(Section):
     prior: bool = Field(
         True, description="A second channel: where the lake was, from its other training masks or its known outline."
     )
+    prior_skip: bool = Field(
+        True,
+        description="Add the odds of the prior, where there is one, to what the network says: it learns what changed.",
+    )
+    views: Literal[1, 2, 4, 8] = Field(
+        8, description="Orientations in which the finished model sees every image; more is slower, and better."
+    )
     start: str = Field(
         "shipped",
         min_length=1,

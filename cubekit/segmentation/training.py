@@ -16,10 +16,11 @@ from cubekit.segmentation import model as models
 from cubekit.segmentation import shipped
 from cubekit.segmentation._checkpoint import weights_hash
 from cubekit.segmentation._imagenet import imagenet_encoder
-from cubekit.segmentation._loader import Loader, Samples
+from cubekit.segmentation._loader import Samples
 from cubekit.segmentation.calibration import LogitCounts, fit_temperature, fold_temperature
 from cubekit.segmentation.card import CHANNELS, ModelCard
-from cubekit.segmentation.fitting import Progress, Row, fit, predicted
+from cubekit.segmentation.fitting import Progress, Row, fit
+from cubekit.segmentation.inference import logits
 from cubekit.segmentation.priors import Prior
 from cubekit.segmentation.recipe import Recipe
 
@@ -139,6 +140,8 @@ def train(
         licence=licence,
         encoder=recipe.network.encoder,
         channels=_channels(recipe),
+        prior_skip=recipe.network.prior and recipe.network.prior_skip,
+        views=recipe.network.views,
     )
     where = _device(device)
     for given in (samples, validation):
@@ -172,7 +175,7 @@ def train(
         network.load_state_dict(dict(weights))
         if half:
             _round_to_half(network)
-        counts = _logit_counts(network, validation, recipe)
+        counts = _logit_counts(network, validation, recipe.network.views)
         temperature = fit_temperature(counts)
         fold_temperature(network, temperature)
         if half:
@@ -219,7 +222,8 @@ def start_network(recipe: Recipe, preprocessing: Mapping[str, Any] | None = None
     start, encoder, channels = recipe.network.start, recipe.network.encoder, _channels(recipe)
     with torch.random.fork_rng([]):
         torch.manual_seed(recipe.training.seed)
-        network = models.build_network(encoder, len(channels))
+        skip = recipe.network.prior and recipe.network.prior_skip
+        network = models.build_network(encoder, len(channels), prior_skip=skip)
         if start == "imagenet":
             network.get_submodule("encoder").load_state_dict(imagenet_encoder(encoder, len(channels)))
     if start == "shipped" and preprocessing is None:
@@ -236,7 +240,11 @@ def start_network(recipe: Recipe, preprocessing: Mapping[str, Any] | None = None
                 f"recipe asks for {encoder} and {' and '.join(channels)}; make both alike"
             )
             raise ModelError(msg)
-        network.load_state_dict(models.load_model(path).state_dict())
+        if card.prior_skip and not skip:
+            msg = f"the start {path} adds the odds of the prior, and the recipe does not; set prior_skip = true"
+            raise ModelError(msg)
+        # One that doesn't add the odds of the prior may start one that does.
+        network.load_state_dict({**network.state_dict(), **models.load_model(path).state_dict()})
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = recipe.network.batchnorm_momentum
@@ -275,12 +283,12 @@ def _device_name(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def _logit_counts(network: torch.nn.Module, validation: Samples, recipe: Recipe) -> LogitCounts:
+def _logit_counts(network: torch.nn.Module, validation: Samples, views: int) -> LogitCounts:
     """Logits of the observed pixels, also where the loss counts all: probabilities are asked for there only."""
-    torch = models._library("torch")
-    device = next(network.parameters()).device
-    loader = Loader(np.shape(validation[0][0]), device, torch.contiguous_format)
     counts = LogitCounts()
-    for masks, observed, logits in predicted(network, validation, recipe, loader):
-        counts.add(logits[observed].cpu().numpy(), masks[observed].cpu().numpy())
+    network.eval()
+    for index in range(len(validation)):
+        image, mask, observed = validation[index]
+        found = logits(network, np.asarray(image)[None], views=views)[0]
+        counts.add(found[observed], mask[observed])
     return counts
