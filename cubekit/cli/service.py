@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,6 +73,9 @@ def serve(
     loaded = _study(study)
     logs.to_stderr()
     options = loaded.service
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn ends cleanly on its own handlers, then raises the signal again: that must not look like a crash.
+        signal.signal(number, lambda *_: None)
     uvicorn.run(
         create_app(loaded),
         host=host or options.host,
