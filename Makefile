@@ -20,10 +20,13 @@ test: $(STAMP)  ## the tests, on both cores
 test-all: $(STAMP)  ## the slow tests too
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m ''
 
-lint: $(STAMP)  ## formatting, lint and types
+lint: $(STAMP)  ## formatting, lint and types; the containers' files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml compose.cuda.yaml
+	$(BIN)/compose-lint compose.yaml
 
 bench: $(STAMP)  ## the benchmarks, beside their peers
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import requests
 import watching
+import yaml
 from archives import Asf, at_asf
 from servers.files import Earthdata
 from sqlalchemy import func, select
@@ -42,11 +43,13 @@ def asf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asf]:
 @contextmanager
 def running(study: Path, port: int, logs: Path) -> Iterator[list[subprocess.Popen[str]]]:
     """The three services of compose.yaml, by their own entry points; all end with 0 when they are asked to."""
-    commands = (("watch", "--ingest-only"), ("infer",), ("serve", "--port", str(port)))
+    here = {"/etc/cubekit/study.toml": str(study), "0.0.0.0": "127.0.0.1", "8000": str(port)}
+    services = yaml.safe_load((Path(__file__).parents[1] / "compose.yaml").read_text())["services"]
+    assert [service["command"][0] for service in services.values()] == ["watch", "infer", "serve"]
     processes = []
-    for command in commands:
-        with (logs / f"{command[0]}.log").open("w") as log:
-            words = [sys.executable, "-m", "cubekit.cli", *command, str(study)]
+    for service in services.values():
+        with (logs / f"{service['command'][0]}.log").open("w") as log:
+            words = [sys.executable, "-m", "cubekit.cli", *(here.get(word, word) for word in service["command"])]
             processes.append(subprocess.Popen(words, stderr=log, text=True))
     try:
         yield processes
@@ -148,6 +151,8 @@ def test_three_processes_are_one_service(
             tag = changed
         ready = requests.get(f"{viewer.home}/ready", timeout=30)
         assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+        told = subprocess.run([sys.executable, "-m", "cubekit.cli", "ready", str(path)], capture_output=True, text=True)
+        assert (told.returncode, told.stdout) == (0, "ready\n"), told.stderr
         assert requests.get(viewer.home, timeout=30).text.lower().startswith("<!doctype html>")
         served = requests.get(f"{viewer.home}/lakes/{LAKE.id}/series", params={"format": "csv"}, timeout=30).text
     record_property("seconds_to_latest", seconds)

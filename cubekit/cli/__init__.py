@@ -22,7 +22,7 @@ for _command in (
     *(search.search, search.sources),
     *(models.evaluate, models.train),
     replay.replay,
-    *(service.watch, service.infer, service.serve),
+    *(service.watch, service.infer, service.serve, service.ready),
 ):
     app.command()(_command)
 app.add_typer(order.app, name="order")

@@ -86,6 +86,21 @@ def serve(
     )
 
 
+def ready(study: StudyFile) -> None:
+    """Tell whether a service looks, and has something to serve: exit code 0, or 1 and the reasons."""
+    from cubekit.service.context import present
+    from cubekit.service.ready import lacking
+
+    context = _context(study)
+    reasons = lacking(context.study, context.state, context.lakes, present())
+    context.state.close()
+    for reason in reasons:
+        err.print(reason, markup=False, soft_wrap=True)
+    if reasons:
+        raise typer.Exit(1)
+    out.print("ready")
+
+
 @keys.command()
 def add(study: StudyFile, name: Name) -> None:
     """Make a key, and show it once: it can't be shown again."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from datetime import timedelta
 from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.security import APIKeyHeader
-from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -26,12 +23,9 @@ from cubekit.service._api_reads import encoded
 from cubekit.service._api_schemas import AlertShape, AlertsShape, HealthShape, ReadyShape
 from cubekit.service.context import present
 from cubekit.service.keys import owner_of
-from cubekit.service.state import last_good_look
+from cubekit.service.ready import lacking
 
 CAP = "application/cap+xml"
-LATE = 3
-"""Intervals without a look that ended well, after which the service isn't ready."""
-
 LONGEST_KEY = 200
 """Characters of a key, and more."""
 
@@ -121,7 +115,7 @@ def router(parts: Parts) -> APIRouter:
     @routes.get("/ready", response_model=ReadyShape, responses=problems(), tags=["service"])
     async def ready() -> Response:
         """Whether there is something to serve, and it is not old; else 503 with the reasons."""
-        reasons = await to_thread.run_sync(lacking, parts)
+        reasons = await to_thread.run_sync(lacking, parts.study, live.state, live.lakes, present())
         if reasons:
             return problem(503, "; ".join(reasons), reasons=reasons)
         return Response(json.dumps({"status": "ready"}), media_type=JSON, headers=_FRESH)
@@ -134,23 +128,3 @@ def router(parts: Parts) -> APIRouter:
         return Response(await to_thread.run_sync(parts.meters.text), headers={**_FRESH, "content-type": CONTENT})
 
     return routes
-
-
-def lacking(parts: Parts) -> list[str]:
-    """Why the service isn't ready; nothing when it is."""
-    live, reasons = parts.live, []
-    longest = timedelta(minutes=LATE * parts.study.service.interval_minutes)
-    try:
-        newest = live.view().releases
-        with live.state.read() as session:
-            for lake in live.lakes:
-                if lake not in newest:
-                    reasons.append(f"nothing is released of {lake} yet")
-                last = last_good_look(session, lake)
-                if last is None:
-                    reasons.append(f"nobody has looked for {lake} yet")
-                elif present() - last.started > longest:
-                    reasons.append(f"the last good look for {lake} was at {last.started:%Y-%m-%dT%H:%M:%SZ}")
-    except (sqlite3.Error, DBAPIError):
-        reasons.append("the state can't be read")
-    return reasons
