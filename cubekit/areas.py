@@ -18,6 +18,9 @@ from cubekit.series.state import surface_features
 WHOLE = 0.99
 """Share of the lake zone from which a track counts as seeing all of it, so that nothing is to be completed."""
 
+TOGETHER = 16
+"""Passes of a chunk: with one pass each, the graph takes longer than what it computes."""
+
 HIDDEN = "it never sees three tenths of the lake itself, which lies in its layover or shadow"
 """Why no area of a track is known."""
 
@@ -94,6 +97,7 @@ def measure_areas(
     if not np.array_equal(passes["time"].to_numpy(), water["time"].to_numpy()):
         msg = f"the passes of {lake.id} and their water are not of the same times; run again, when no other run writes"
         raise CubeConflict(msg)
+    passes, water = passes.chunk(time=TOGETHER), water.chunk(time=TOGETHER)
     unknown: dict[str, str] = {}
     seen = {"tracks": series.track_views(passes, lake, polarisation=polarisation)}
     if "vv" in passes:

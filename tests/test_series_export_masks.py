@@ -15,6 +15,7 @@ from exporting import MADE_FROM, passes
 from cubekit import lakes
 from cubekit.errors import ConfigError, GridMismatch
 from cubekit.series import lake_area, write_masks
+from cubekit.series.export import passes as export_passes
 
 NAMES = [
     "gokyo_20210721T001135_T121_sentinel-1a",
@@ -121,8 +122,10 @@ def test_a_window_s_mask_lies_where_the_window_does(gokyo, tmp_path):
         assert (file.read(1) == 1).sum() == 1124
 
 
-def test_only_a_chunk_of_passes_is_computed_at_a_time(gokyo, tmp_path):
-    """The first file is there before the second chunk is computed, and none is computed twice."""
+@pytest.mark.parametrize("together", [1, 3, 32])
+def test_only_some_passes_are_computed_at_a_time(gokyo, tmp_path, monkeypatch, together):
+    """Their files are there before the next are computed, and none is computed twice."""
+    monkeypatch.setattr(export_passes, "TOGETHER", together)
     computed = []
 
     def noted(block, block_info=None):
@@ -132,7 +135,7 @@ def test_only_a_chunk_of_passes_is_computed_at_a_time(gokyo, tmp_path):
     lazy = passes(gokyo).chunk(time=1)
     lazy = lazy.copy(data=lazy.data.map_blocks(noted, dtype=lazy.dtype, meta=np.empty((0, 0, 0), lazy.dtype)))
     write_masks(lazy, gokyo, tmp_path)
-    assert computed == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    assert sorted(computed) == [(number, number - number % together) for number in range(4)]
 
 
 def test_nothing_new_changes_no_file(gokyo, given, tmp_path):

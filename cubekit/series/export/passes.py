@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DRY, WATER, NOT_KNOWN = 0, 1, 255
 """Values of a mask."""
 
+TOGETHER = 32
+"""Passes that are computed at once, or as many as a chunk has: a graph of its own for each takes longer than it."""
+
 
 class Water(NamedTuple):
     """One pass.
@@ -44,7 +47,7 @@ class Water(NamedTuple):
 
 
 def each_pass(probability: xr.DataArray, lake: Lake, area: xr.Dataset | None, threshold: float) -> Iterator[Water]:
-    """Passes in order, computed chunk by chunk along time: no more than a chunk of probabilities is in memory.
+    """Passes in order, computed some chunks along time at once: no more of the probabilities is in memory.
 
     Raises
     ------
@@ -64,9 +67,7 @@ def each_pass(probability: xr.DataArray, lake: Lake, area: xr.Dataset | None, th
             )
             raise ConfigError(msg)
         area = area.compute()
-    start = 0
-    for length in probability.chunksizes.get("time", (1,) * probability.sizes["time"]):
-        part = slice(start, start + length)
+    for part in _parts(probability):
         stack = probability.isel(time=part).transpose("time", "y", "x").compute()
         measured = lake_area(stack, lake, threshold=threshold) if area is None else area.isel(time=part)
         made_from = {name: stack.attrs[name] for name in PROVENANCE if name in stack.attrs}
@@ -75,9 +76,20 @@ def each_pass(probability: xr.DataArray, lake: Lake, area: xr.Dataset | None, th
         known = zone & stack.notnull().to_numpy()
         if "observed" in stack.coords:
             known &= stack["observed"].transpose("time", "y", "x").to_numpy()
+        coords = {str(name): np.broadcast_to(one, len(stack)) for name, one in measured.coords.items()}
         for step, row in enumerate(rows(lake.id, measured)):
             water = lake_water(stack.to_numpy()[step], known[step], outline, threshold)
             mask = np.where(water, np.uint8(WATER), np.where(known[step], np.uint8(DRY), np.uint8(NOT_KNOWN)))
-            along = measured.isel(time=step).coords
-            yield Water(row, {str(name): along[name].item() for name in along}, mask, transform)
-        start += length
+            yield Water(row, {name: values.item(step) for name, values in coords.items()}, mask, transform)
+
+
+def _parts(probability: xr.DataArray) -> Iterator[slice]:
+    """Whole chunks along time, `TOGETHER` passes or the first chunk that reaches them."""
+    start = stop = 0
+    for length in probability.chunksizes.get("time", (1,) * probability.sizes["time"]):
+        stop += length
+        if stop - start >= TOGETHER:
+            yield slice(start, stop)
+            start = stop
+    if stop > start:
+        yield slice(start, stop)
