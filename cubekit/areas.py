@@ -97,7 +97,7 @@ def measure_areas(
     if not np.array_equal(passes["time"].to_numpy(), water["time"].to_numpy()):
         msg = f"the passes of {lake.id} and their water are not of the same times; run again, when no other run writes"
         raise CubeConflict(msg)
-    passes, water = passes.chunk(time=TOGETHER), water.chunk(time=TOGETHER)
+    passes, water = _in_fewer_chunks(passes), _in_fewer_chunks(water)
     unknown: dict[str, str] = {}
     seen = {"tracks": series.track_views(passes, lake, polarisation=polarisation)}
     if "vv" in passes:
@@ -163,6 +163,12 @@ def without_hidden(water: xr.Dataset, tracks: Sequence[int]) -> xr.Dataset:
     observed = probability.coords.get("observed", probability.notnull()).variable
     told = xr.DataArray(~np.isin(water["track"].to_numpy(), tracks), dims="time")
     return water.assign(probability=probability.where(told).assign_coords(observed=observed))
+
+
+def _in_fewer_chunks(data: xr.Dataset) -> xr.Dataset:
+    """`TOGETHER` passes a chunk, of what is lazy: what lies along time alone stays in memory."""
+    lazy = {name: one.chunk({"time": TOGETHER}) for name, one in data.variables.items() if one.chunks}
+    return data.assign_coords({name: lazy.pop(name) for name in set(data.coords) & set(lazy)}).assign(lazy)
 
 
 def _states(features: xr.Dataset, lake: Lake) -> dict[str, xr.Variable]:
