@@ -4,19 +4,23 @@ from cubekit.cube.access import describe, find_cubes, open_cube, open_cubes
 from cubekit.cube.build import AppendReport, append, build_cube, update
 from cubekit.cube.derived import open_water, pending_water, remember, water_models, write_water
 from cubekit.cube.publish import publish
+from cubekit.cube.retention import Expiry, expire, passes_at
 from cubekit.cube.store import Snapshot, history
 
 __all__ = [
     "AppendReport",
+    "Expiry",
     "Snapshot",
     "append",
     "build_cube",
     "describe",
+    "expire",
     "find_cubes",
     "history",
     "open_cube",
     "open_cubes",
     "open_water",
+    "passes_at",
     "pending_water",
     "publish",
     "remember",

@@ -284,6 +284,7 @@ def _commit_batch(
     if not store.is_living(path):
         first = rows(usable, target).assign_attrs(attrs)
         coding = encoding(target.lattice.shape.yx, target.attrs["polarisations"])
+        coding = {name: code for name, code in coding.items() if name in first.variables}
         store.create(
             path,
             lambda zarr_store: first.to_zarr(zarr_store, group=store.PASSES, consolidated=False, encoding=coding),

@@ -123,8 +123,6 @@ def _fill(where: Path, target: Any, model: str, probability: xr.DataArray) -> No
     stored = open_water(where, model) if model in water_models(where) else None
     if stored is None or any(stored.attrs.get(name) != attrs[name] for name in _SAME):
         coding = {name: code for name, code in encoding(_shape(rows)).items() if name in rows.variables}
-        coding["probability"] = {"chunks": (1, *_shape(rows)), "dtype": "float32", "_FillValue": np.float32("nan")}
-        coding["observed"] = {"chunks": (1, *_shape(rows)), "dtype": "bool"}
         rows.to_zarr(target, group=group, mode="w", consolidated=False, encoding=coding)
         return
     raw = xr.open_zarr(target, group=group, consolidated=False, chunks=None)

@@ -57,8 +57,9 @@ def publish(path: str | Path, out: str | Path) -> Path:
         if not store.is_published(target):
             beside = link.with_name(f".{link.name}.new")
             shutil.rmtree(beside, ignore_errors=True)  # a killed writer's
-            _write_all(where, snapshot, beside)
-            beside.rename(target)
+            with store.writable(link, where):
+                _write_all(where, snapshot, beside)
+                beside.rename(target)
         if previous != target:
             store.point(link, target)
             for old in link.parent.glob(f".{link.name}.*"):
@@ -97,7 +98,6 @@ def _write(dataset: xr.Dataset, target: Path, group: str | None) -> None:
     for name in plain.variables:
         plain[name].encoding = {}
     for name in plain.data_vars:
-        coding.setdefault(str(name), {"dtype": plain[name].dtype})
         coding[str(name)] |= {"chunks": (1, *shape), "shards": (min(SHARD, max(length, 1)), *shape)}
     for name in TIME_ATTRS:
         if name in coding:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from cubekit.errors import CubeConflict, NoObservations, SourceError
+from cubekit.cube._seal import KEY, seal
+from cubekit.errors import CubeConflict, NoObservations, SourceError, StorageError
 
 PASSES = "passes"
 """Group of the raw passes."""
@@ -72,7 +73,7 @@ def open_repository(path: Path) -> Any:
     try:
         return icechunk.Repository.open(_storage(path))
     except icechunk.IcechunkError as error:
-        msg = f"the cube at {path} can't be opened: {str(error).splitlines()[0]}"
+        msg = f"the cube at {path} can't be opened: {first_line(str(error))}; see `cubekit verify {path}`"
         raise SourceError(msg) from error
 
 
@@ -87,24 +88,83 @@ def create(path: Path, fill: Callable[[Any], object], message: str) -> None:
         Writes into the store it is given.
     message
         Of the first commit.
+
+    Raises
+    ------
+    StorageError
+        When it can't be written there. Nothing is left then.
     """
     import icechunk
 
     beside = path.with_name(f".{path.name}.new")
     shutil.rmtree(beside, ignore_errors=True)  # a killed writer's
-    repository = icechunk.Repository.create(_storage(beside))
-    session = repository.writable_session("main")
-    fill(session.store)
-    session.commit(message)
-    beside.rename(path)
+    try:
+        with writable(path):
+            session = icechunk.Repository.create(_storage(beside)).writable_session("main")
+            fill(session.store)
+            session.commit(message, metadata={KEY: seal(session)})
+            beside.rename(path)
+    except StorageError:
+        shutil.rmtree(beside, ignore_errors=True)  # on a full disk others need the room
+        raise
 
 
 def commit(path: Path, fill: Callable[[Any], object], message: str) -> None:
-    """Write in one commit: readers see all of it or nothing. What changes nothing makes no snapshot."""
-    session = open_repository(path).writable_session("main")
-    fill(session.store)
-    if session.has_uncommitted_changes:
-        session.commit(message)
+    """Write in one commit: readers see all of it or nothing. What changes nothing makes no snapshot.
+
+    Raises
+    ------
+    StorageError
+        When it can't be written. The cube is as before then.
+    """
+    repository = open_repository(path)
+    with writable(path):
+        session = repository.writable_session("main")
+        fill(session.store)
+        if session.has_uncommitted_changes:
+            session.commit(message, metadata={KEY: seal(session)})
+
+
+@contextmanager
+def writable(path: Path, source: Path | None = None) -> Iterator[None]:
+    """Tell in the cube's words why it can't be written, or why what it is made of (`source`) can't be read.
+
+    Raises
+    ------
+    StorageError
+        With what to do: a disk that is full, a folder that may not be written, a clock that went back, or damage.
+    """
+    import icechunk
+
+    try:
+        yield
+    except (icechunk.IcechunkError, OSError) as error:
+        raise StorageError(_refusal(path, str(error))) from error
+    except (ValueError, RuntimeError) as error:  # a column is read before it is added to
+        if not any(word in str(error).lower() for word in ("checksum", "zstd")):
+            raise
+        msg = f"the cube at {source or path} is damaged, and nothing was written; see `cubekit verify {source or path}`"
+        raise StorageError(msg) from error
+
+
+def _refusal(path: Path, reason: str) -> str:
+    known = {
+        "no space left": "the disk is full; make room, then run again",
+        "quota exceeded": "the quota of this disk is used up; make room, then run again",
+        "file too large": "a file may not become as large as it has to; raise the limit (ulimit -f), then run again",
+        "read-only file system": "its disk may only be read; mount it for writing, or copy the cube",
+        "permission denied": "this user may not write there; change the owner, or copy the cube",
+        "operation not permitted": "this user may not write there; change the owner, or copy the cube",
+        "timestamp": "this machine's clock is behind the cube's newest snapshot; set it right, then run again",
+    }
+    text = reason.lower()
+    why = next((say for sign, say in known.items() if sign in text), first_line(reason))
+    return f"the cube at {path} can't be written, and is as it was: {why}"
+
+
+def first_line(text: str) -> str:
+    """What an error says: Icechunk's draws an x before it and its origins below."""
+    return text.strip().partition("\n")[0].removeprefix("x ").strip()
 
 
 def read_store(path: Path, as_of: str | datetime | date | None = None) -> Any:
@@ -140,7 +200,7 @@ def read_store(path: Path, as_of: str | datetime | date | None = None) -> Any:
 
 
 def history(path: str | Path) -> list[Snapshot]:
-    """Snapshots of a living cube, newest first.
+    """Snapshots of a living cube, newest first; among the oldest those that `expire` was told to keep.
 
     Raises
     ------
@@ -152,7 +212,10 @@ def history(path: str | Path) -> list[Snapshot]:
 
 def _history(repository: Any) -> list[Snapshot]:
     commits = [Snapshot(s.id, s.written_at, s.message) for s in repository.ancestry(branch="main")]
-    return commits[:-1]  # the last one is Icechunk's own: an empty repository
+    del commits[-1]  # Icechunk's own: an empty repository
+    kept = {repository.lookup_tag(tag) for tag in repository.list_tags()} - {commit.id for commit in commits}
+    older = [Snapshot(s.id, s.written_at, s.message) for s in map(repository.lookup_snapshot, kept)]
+    return commits + sorted(older, key=lambda snapshot: snapshot.time, reverse=True)
 
 
 @contextmanager
@@ -163,16 +226,19 @@ def writer(path: Path) -> Iterator[None]:
     ------
     CubeConflict
         When another process holds it.
+    StorageError
+        When there may not be one.
     """
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
-        msg = f"another process is writing to {path}; wait for it to end, then run again"
-        raise CubeConflict(msg) from None
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:  # which is an OSError, too
+            msg = f"another process is writing to {path}; wait for it to end, then run again"
+            raise CubeConflict(msg) from None
     try:
         yield
     finally:

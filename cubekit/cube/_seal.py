@@ -1,0 +1,46 @@
+"""The seal of a commit: what is to be found in it, told in the commit itself.
+
+A checksum behind each chunk finds what changed inside it. What it can't find is a chunk that is no longer listed, which
+reads as nodata, and an attribute, a length or a corner that changed: Icechunk keeps lists and metadata compressed,
+without a checksum. So each commit says of every group and array a digest of its metadata and of which chunks it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+
+KEY = "cubekit_seal"
+"""Name of the seal among a commit's metadata."""
+
+Seal = dict[str, str]
+"""Digest of each group and array, by its path; the root's is empty."""
+
+
+def seal(session: Any) -> Seal:
+    """The seal of what an Icechunk session sees, uncommitted changes included.
+
+    Takes a few milliseconds, and 5 ms more for every 3,000 chunks of an array; no chunk is read.
+    """
+    root = zarr.open_group(session.store, mode="r")
+    nodes = {"": False} | {path: isinstance(node, zarr.Array) for path, node in root.members(max_depth=None)}
+
+    async def all_of() -> Seal:
+        return {path: await _digest(session, path, array) for path, array in sorted(nodes.items())}
+
+    with ThreadPoolExecutor(max_workers=1) as thread:  # an event loop of its own: a notebook's is running already
+        return thread.submit(asyncio.run, all_of()).result()
+
+
+async def _digest(session: Any, path: str, array: bool) -> str:
+    raw = await session.store.get(f"{path}/zarr.json".lstrip("/"), default_buffer_prototype())
+    made = hashlib.sha256(raw.to_bytes())
+    if array:
+        chunks = sorted([tuple(chunk) async for chunk in session.chunk_coordinates(f"/{path}")])
+        made.update(repr(chunks).encode())
+    return made.hexdigest()[:16]
