@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 for _command in (
     *(study.run, study.demo, study.init, study.lakes, study.info, study.publish),
-    *(care.history, care.expire),
+    *(care.verify, care.history, care.expire),
     *(search.search, search.sources),
     *(models.evaluate, models.train),
     replay.replay,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from cubekit.cli._show import out
 from cubekit.cli.study import CubePath
+
+if TYPE_CHECKING:
+    from cubekit.cube import Repair, Verification
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
@@ -62,6 +66,72 @@ def expire(
         out.print(f"{name} stays: results or releases of the study name it")
     counts = f"{len(done.expired)} snapshots expired, {len(done.kept)} kept, {done.megabytes:.1f} MB deleted"
     out.print(counts if done.done else f"{len(done.expired)} would expire, {len(done.kept)} stay; --delete does it")
+
+
+def verify(
+    cube: CubePath,
+    published: Annotated[
+        Path | None, typer.Option(help="The Zarr that was published of it; a study's own is found by itself.")
+    ] = None,
+    past: Annotated[bool, typer.Option(help="Also read what only older snapshots hold.")] = True,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended, and say what can't.")] = False,
+    workers: Annotated[int, typer.Option(help="Threads that read.", min=1)] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Read all of a cube and tell what is wrong with it; exit code 1 if anything is."""
+    from dataclasses import asdict
+
+    from cubekit import cube as cubes
+
+    published = published or _own_published(cube.resolve())
+    found = cubes.verify(cube, published=published, past=past, workers=workers)
+    mended = cubes.repair(cube, published=published) if repair and not found.ok else None
+    whole = found.ok if mended is None else not (mended.left or mended.granules)
+    if as_json:
+        told = {"path": str(found.path), "snapshot": found.snapshot, "passes": found.passes, "chunks": found.chunks}
+        findings = [asdict(one) for one in found.findings]
+        told |= {"ok": found.ok, "findings": findings, "repair": None if mended is None else asdict(mended)}
+        out.print_json(json.dumps(told))
+    else:
+        _show(found)
+        if mended is not None:
+            _show_repair(mended)
+    if not whole:
+        raise typer.Exit(1)
+
+
+def _show(found: Verification) -> None:
+    from cubekit.cube import ADVICE
+
+    if found.findings:
+        table = Table("part", "of it", "pass", "problem", "what mends it")
+        for one in found.findings:
+            row = (one.part, one.variable, one.time, one.problem, ADVICE[one.remedy])
+            table.add_row(*map(escape, row), style="red" if one.wrong else None)
+        out.print(table)
+    wrong = sum(one.wrong for one in found.findings)
+    verdict = f"{wrong} things wrong" if wrong else "all is well"
+    out.print(f"{found.passes} passes, {found.chunks} chunks read: {verdict}")
+    granules = sorted({name for one in found.findings if one.wrong for name in one.granules})
+    if granules:
+        out.print(f"granules of these passes: {', '.join(granules)}", markup=False, soft_wrap=True)
+
+
+def _show_repair(mended: Repair) -> None:
+    for done in mended.done:
+        out.print(f"repaired: {done}", markup=False, soft_wrap=True)
+    for left in mended.left:
+        out.print(f"not repaired: {left}", markup=False, soft_wrap=True)
+    if mended.granules:
+        out.print(f"granules to append again: {', '.join(mended.granules)}", markup=False, soft_wrap=True)
+
+
+def _own_published(path: Path) -> Path | None:
+    """What the study published, for ``<out>/cubes/<source>/<lake>``."""
+    if path.parent.parent.name != "cubes":
+        return None
+    link = path.parents[2] / "zarr" / path.parent.name / f"{path.name}.zarr"
+    return link if link.is_symlink() else None
 
 
 def _named(path: Path) -> set[str]:

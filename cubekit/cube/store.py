@@ -278,6 +278,7 @@ def _storage(path: Path) -> Any:
     import icechunk
 
     if "ICECHUNK_LOG" not in os.environ:
-        # Icechunk warns that local storage does not see conflicting commits: the writer's lock sees to that.
-        icechunk.set_logs_filter("error")
+        # Icechunk warns that local storage does not see conflicting commits, which the writer's lock sees to, and logs
+        # errors that it raises, too.
+        icechunk.set_logs_filter("off")
     return icechunk.local_filesystem_storage(str(path))
