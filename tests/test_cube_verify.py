@@ -183,9 +183,9 @@ def test_an_intact_cube_is_well(original: Made) -> None:
 
 
 def test_bits_flipped_in_random_places_are_found(made: Made) -> None:
-    hit = check_flips(made, 15, seed=1)
+    hit = check_flips(made, 5, seed=1)
     assert {kind for kind, *_ in hit} == {"chunks", "manifests", "refs", "snapshots", "transactions"}
-    assert sum(count for (_, effect, _), count in hit.items() if effect != "same") >= 8
+    assert sum(count for (_, effect, _), count in hit.items() if effect != "same") >= 3
 
 
 @pytest.mark.slow
@@ -278,7 +278,7 @@ def test_a_damaged_image_of_a_pass(made: Made, intact: Values) -> None:
     assert np.isnan(blank["vv"][2]).all()
     assert (blank["mask"][2] == schema.NO_DATA).all()
     xr.testing.assert_identical(blank.isel(time=[0, 1, 3]).drop_vars("ingested"), intact["passes"].isel(time=[0, 1, 3]))
-    (waiting,) = (one for one in verify(made.path).findings if one.wrong)
+    (waiting,) = (one for one in verify(made.path, past=False).findings if one.wrong)
     assert "waits for its granules" in waiting.problem
     assert (waiting.granules, repair(made.path).granules) == (one.granules, one.granules)
     report = append(made.path, [item for item in scenes(made.archive) if item.id in one.granules])
@@ -350,9 +350,8 @@ def test_damage_to_what_is_published_is_found_and_mended(made: Made, kind: str) 
     """A byte of a shard, or of its metadata; it is written again, for the living cube is well."""
     whole = made.served()
     files = [file for file in made.published.resolve().rglob("*") if file.is_file()]
-    file = next(file for file in files if file.parent.name == "vv" or f"vv/{kind}/" in str(file))
     if kind == "c":
-        flip(file, 5000, 1)
+        flip(next(file for file in files if "/vv/c/" in str(file)), 5000, 1)
     else:
         file = made.published / "zarr.json"
         file.write_text(file.read_text().replace('"threshold": 0.5', '"threshold": 0.1', 1))

@@ -141,10 +141,35 @@ def writable(path: Path, source: Path | None = None) -> Iterator[None]:
     except (icechunk.IcechunkError, OSError) as error:
         raise StorageError(_refusal(path, str(error))) from error
     except (ValueError, RuntimeError) as error:  # a column is read before it is added to
-        if not any(word in str(error).lower() for word in ("checksum", "zstd")):
+        if not _is_damage(error):
             raise
         msg = f"the cube at {source or path} is damaged, and nothing was written; see `cubekit verify {source or path}`"
         raise StorageError(msg) from error
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Tell in the cube's words why it can't be read.
+
+    Raises
+    ------
+    SourceError
+        Which names the command that tells what is damaged.
+    """
+    import icechunk
+
+    try:
+        yield
+    except (icechunk.IcechunkError, ValueError, RuntimeError) as error:
+        if not isinstance(error, icechunk.IcechunkError) and not _is_damage(error):
+            raise
+        msg = f"the cube at {path} is damaged ({first_line(str(error))}); see `cubekit verify {path}`"
+        raise SourceError(msg) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether it is of a codec, whose errors have no type of their own."""
+    return any(word in str(error).lower() for word in ("checksum", "zstd", "decompress"))
 
 
 def _refusal(path: Path, reason: str) -> str:
@@ -155,7 +180,8 @@ def _refusal(path: Path, reason: str) -> str:
         "read-only file system": "its disk may only be read; mount it for writing, or copy the cube",
         "permission denied": "this user may not write there; change the owner, or copy the cube",
         "operation not permitted": "this user may not write there; change the owner, or copy the cube",
-        "timestamp": "this machine's clock is behind the cube's newest snapshot; set it right, then run again",
+        "timestamp ordering": "this machine's clock is behind the cube's newest snapshot; set it right, then run again",
+        "clock has drifted": "the clocks of this machine and of the disk differ; set them right, then run again",
     }
     text = reason.lower()
     why = next((say for sign, say in known.items() if sign in text), first_line(reason))
