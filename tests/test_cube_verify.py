@@ -423,6 +423,28 @@ def test_a_damaged_cube_is_not_added_to(made: Made) -> None:
     assert sorted(file.name for file in made.path.rglob("*")) == before
 
 
+def test_a_damaged_image_is_not_published(made: Made) -> None:
+    flip(chunk_of(made, "passes/vv", 2), 1000, 3)
+    with pytest.raises(StorageError, match=rf"the cube at {made.path} is damaged, and nothing was written"):
+        publish(made.path, made.home / "a.zarr")
+    assert not (made.home / "a.zarr").exists()
+
+
+def test_damage_is_one_line_on_the_command_line(made: Made, capsys) -> None:
+    """Whatever is damaged, every command that reads the cube ends with a line, never with a traceback."""
+    failed = 0
+    for file, place, bit in places(made.path, 30, seed=6):
+        if file.parent.name == "chunks":
+            continue
+        kept = file.read_bytes()
+        flip(file, place, bit)
+        for command in (("info",), ("history",), ("expire", "--keep", "2")):
+            failed += run(command[0], str(made.path), *command[1:])
+            assert capsys.readouterr().err.count("\n") <= 1
+        file.write_bytes(kept)
+    assert failed > 5
+
+
 def test_what_is_no_cube_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is no living cube at"):
         verify(tmp_path)

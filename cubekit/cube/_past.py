@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import zarr
 
 from cubekit.cube._findings import Log, Remedy
-from cubekit.cube._parts import split
 from cubekit.cube._seal import KEY, digests, nodes
 
 PART = "history"
@@ -55,11 +56,10 @@ def _check_snapshot(log: Log, repository: Any, snapshot: Any, after: str) -> Non
 
 def _changed(log: Log, repository: Any, name: str, after: str) -> dict[str, list[Any] | None] | None:
     """Chunks of each array that the next snapshot has otherwise, None for all; None where that isn't known."""
-    try:
-        diff = repository.diff(from_snapshot_id=name, to_snapshot_id=after)
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException:  # Icechunk's panics are no Exception
+    diff = Log().try_read(
+        lambda: repository.diff(from_snapshot_id=name, to_snapshot_id=after), PART, after, Remedy.NONE
+    )
+    if diff is None:
         problem = "the log of what it changed can't be read; no value depends on it"
         log.add(PART, after, problem, Remedy.NONE, wrong=False)
         return None
@@ -73,13 +73,8 @@ def _read(log: Log, session: Any, name: str, path: str, chunks: list[Any] | None
     wanted = list(_all(array)) if chunks is None else [tuple(chunk) for chunk in chunks]
     for chunk in wanted:
         if all(index < count for index, count in zip(chunk, _counts(array), strict=True)):  # not added since
-            with log.unreadable(PART, name, Remedy.EXPIRE):
-                try:
-                    array.blocks[chunk] if array.ndim else array[...]
-                except (ValueError, RuntimeError) as error:
-                    part, variable = split(path)
-                    msg = f"{part} {variable}, chunk {chunk}: {error}"
-                    raise RuntimeError(msg) from error
+            with log.unreadable(PART, f"{name} {path}", Remedy.EXPIRE):
+                array.blocks[chunk] if array.ndim else array[...]
                 log.chunks += 1
 
 
@@ -87,7 +82,5 @@ def _counts(array: Any) -> tuple[int, ...]:
     return tuple(-(-length // size) for length, size in zip(array.shape, array.chunks, strict=True))
 
 
-def _all(array: Any) -> Any:
-    import itertools
-
-    return itertools.product(*map(range, _counts(array)))
+def _all(array: Any) -> Iterator[tuple[int, ...]]:
+    return product(*map(range, _counts(array)))

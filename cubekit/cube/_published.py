@@ -31,17 +31,15 @@ def check_published(log: Log, where: Path, link: Path) -> None:
     made = log.try_read(lambda: open_cube(link), PART, "", Remedy.PUBLISH)
     if made is None:
         return
-    name = made.attrs.get("snapshot", "")
-    newest = ""
-    try:
-        names = [snapshot.id for snapshot in store.history(where)]
-        newest = names[0]
+    name, newest = made.attrs.get("snapshot", ""), ""
+    living: xr.Dataset | None = None
+    models: list[str] = []
+    with Log().unreadable(
+        "", "", Remedy.NONE
+    ):  # the living cube's faults are told already, or its snapshot has expired
+        newest = store.history(where)[0].id
         living = open_cube(where, as_of=name)
         models = water_models(where, as_of=name)
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException:  # what is wrong with the living cube is told already, or its snapshot has expired
-        living, models = None, []
     if name != newest:
         wrong("", f"is of snapshot {name or 'unknown'}, not of the newest, {newest or 'which is not known'}")
     groups: list[tuple[str, xr.Dataset | None]] = [("", living)]
@@ -96,9 +94,4 @@ def _other(expected: xr.Dataset | None, name: str, row: int) -> Any:
     """The living cube's image, or None where it can't be read, which is told already."""
     if expected is None or name not in expected or row >= expected.sizes["time"]:
         return None
-    try:
-        return expected[name][row].values
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException:  # Icechunk's panics are no Exception
-        return None
+    return Log().try_read(lambda: expected[name][row].values, "", "", Remedy.NONE)

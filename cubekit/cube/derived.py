@@ -173,10 +173,11 @@ def water_models(path: str | Path, as_of: str | datetime | date | None = None) -
     """Names of the models whose probability a cube holds."""
     where = store.local(path)
     source = str(where) if store.is_published(where) else store.read_store(where, as_of)
-    try:
-        return sorted(zarr.open_group(source, path="water", mode="r").group_keys())
-    except FileNotFoundError:
-        return []
+    with store.readable(where):
+        try:
+            return sorted(zarr.open_group(source, path="water", mode="r").group_keys())
+        except FileNotFoundError:
+            return []
 
 
 def _check_name(model: str) -> None:

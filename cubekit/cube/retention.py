@@ -128,15 +128,13 @@ def passes_at(path: str | Path) -> Mapping[str, int]:
     Raises
     ------
     SourceError
-        When there is no living cube at the path.
+        When there is no living cube at the path, or it is damaged.
     """
     where = store.local(path)
     repository = store.open_repository(where)
-    return {
-        snapshot.id: int(
-            zarr.open_array(
-                repository.readonly_session(snapshot_id=snapshot.id).store, path=f"{store.PASSES}/time", mode="r"
-            ).shape[0]
-        )
-        for snapshot in store.history(where)
-    }
+    found = {}
+    for snapshot in store.history(where):
+        with store.readable(where):
+            past = repository.readonly_session(snapshot_id=snapshot.id).store
+            found[snapshot.id] = int(zarr.open_array(past, path=f"{store.PASSES}/time", mode="r").shape[0])
+    return found

@@ -208,21 +208,23 @@ def read_store(path: Path, as_of: str | datetime | date | None = None) -> Any:
     NoObservations
         When the cube did not exist yet.
     SourceError
-        When there is no such snapshot.
+        When there is no such snapshot, or the cube is damaged.
     """
     repository = open_repository(path)
-    if as_of is None:
-        return repository.readonly_session("main").store
-    snapshots = _history(repository)
-    if isinstance(as_of, str) and any(snapshot.id == as_of for snapshot in snapshots):
-        return repository.readonly_session(snapshot_id=as_of).store
+    with readable(path):
+        if as_of is None:
+            return repository.readonly_session("main").store
+        snapshots = _history(repository)
+        if isinstance(as_of, str) and any(snapshot.id == as_of for snapshot in snapshots):
+            return repository.readonly_session(snapshot_id=as_of).store
     until = _end(as_of)
     written = [snapshot for snapshot in snapshots if snapshot.time <= until]
     if not written:
         first = f"{snapshots[-1].time:%Y-%m-%dT%H:%M:%SZ}"
         msg = f"the cube at {path} did not exist on {until:%Y-%m-%dT%H:%M:%SZ}; its first snapshot is of {first}"
         raise NoObservations(msg)
-    return repository.readonly_session(snapshot_id=written[0].id).store
+    with readable(path):
+        return repository.readonly_session(snapshot_id=written[0].id).store
 
 
 def history(path: str | Path) -> list[Snapshot]:
@@ -233,7 +235,10 @@ def history(path: str | Path) -> list[Snapshot]:
     SourceError
         When there is no living cube at the path.
     """
-    return _history(open_repository(local(path)))
+    where = local(path)
+    repository = open_repository(where)
+    with readable(where):
+        return _history(repository)
 
 
 def _history(repository: Any) -> list[Snapshot]:
