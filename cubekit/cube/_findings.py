@@ -18,7 +18,6 @@ class Remedy(StrEnum):
     SEGMENT = "segment"
     PUBLISH = "publish"
     ROLL_BACK = "roll back"
-    REBUILD = "rebuild"
     EXPIRE = "expire"
     NONE = "none"
 
@@ -28,7 +27,6 @@ ADVICE = {
     Remedy.SEGMENT: "--repair makes it pending; `cubekit run` segments it anew",
     Remedy.PUBLISH: "--repair publishes again",
     Remedy.ROLL_BACK: "--repair goes back to the newest snapshot that is whole; `cubekit run` adds what came since",
-    Remedy.REBUILD: "not repairable: move the cube away, and `cubekit run` builds it again",
     Remedy.EXPIRE: "not repairable: `cubekit expire` forgets old snapshots",
     Remedy.NONE: "",
 }
@@ -90,7 +88,7 @@ class Log:
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
-            reason = first_line(str(error)) or type(error).__name__
+            reason = first_line(str(error)).partition("; see `cubekit verify")[0] or type(error).__name__
             self.add(part, variable, f"can't be read: {reason}", remedy, **more)
 
     def try_read(self, read: Callable[[], Any], part: str, variable: str, remedy: Remedy, **more: Any) -> Any:

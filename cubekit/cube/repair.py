@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,9 @@ def repair(path: str | Path, *, published: str | Path | None = None) -> Repair:
         with store.writer(where):
             back = _roll_back(where)
         if back is not None:
-            done.append(f"went back to snapshot {back}, the newest that is whole; what came since is to be added again")
+            done.append(
+                f"went back to snapshot {back}, the newest that is whole; what came since has to be added again"
+            )
             found = verify(where, published=published, past=True)
     if _mendable(found, Remedy.FETCH) or _mendable(found, Remedy.SEGMENT):
         with store.writer(where):
@@ -98,8 +101,9 @@ def _mendable(found: Verification, remedy: Remedy) -> list[Finding]:
 
 def _left(found: Verification) -> tuple[str, ...]:
     """What stays wrong in the living cube."""
-    hopeless = {Remedy.ROLL_BACK, Remedy.REBUILD, Remedy.EXPIRE}
-    advice = ADVICE | {Remedy.ROLL_BACK: f"no older snapshot is whole; {ADVICE[Remedy.REBUILD]}"}
+    hopeless = {Remedy.ROLL_BACK, Remedy.EXPIRE}
+    build = "no snapshot is whole: move the cube away, and `cubekit run` builds it again"
+    advice = ADVICE | {Remedy.ROLL_BACK: build}
     told = dict.fromkeys(
         f"{' '.join(filter(None, (one.part, one.variable)))}: {one.problem}; {advice[one.remedy]}"
         for one in found.findings
@@ -116,8 +120,8 @@ def _is_behind(found: Verification) -> bool:
 
 def _roll_back(where: Path) -> str | None:
     """Point to the newest snapshot whose metadata and columns are whole; None where there is none."""
-    repository = store.open_repository(where)
-    for name in _candidates(where, repository):
+    repository = _opened(where)
+    for name in _candidates(where, repository) if repository is not None else ():
         log = Log()
         with log.unreadable("", "", Remedy.ROLL_BACK):
             session = repository.readonly_session(snapshot_id=name)
@@ -126,6 +130,25 @@ def _roll_back(where: Path) -> str | None:
             with store.writable(where):
                 repository.reset_branch("main", name)
             return name
+    return None
+
+
+def _opened(where: Path) -> Any:
+    """Open a repository even where the file that names its newest snapshot is damaged: it is made to name any one."""
+
+    def attempt() -> Any:
+        return Log().try_read(lambda: store.open_repository(where), "", "", Remedy.NONE)
+
+    repository, named = attempt(), where / "refs" / "branch.main" / "ref.json"
+    if repository is not None or not named.is_file():
+        return repository
+    kept = named.read_bytes()
+    with store.writable(where):
+        for file in sorted((where / "snapshots").iterdir()):
+            named.write_text(json.dumps({"snapshot": file.name}))
+            if (repository := attempt()) is not None:
+                return repository
+        named.write_bytes(kept)
     return None
 
 

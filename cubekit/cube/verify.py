@@ -110,7 +110,7 @@ def verify(
         msg = f"there is no living cube at {where}; give one that build_cube or `cubekit run` made"
         raise SourceError(msg)
     log = Log()
-    repository = log.try_read(lambda: store.open_repository(where), "repository", "", Remedy.REBUILD)
+    repository = log.try_read(lambda: store.open_repository(where), "repository", "", Remedy.ROLL_BACK)
     head = None if repository is None else _head(log, repository)
     passes: Part | None = None
     if head is not None:
