@@ -230,7 +230,7 @@ def test_cubes_repaired_from_a_hundred_flips_are_as_they_were(
 ) -> None:
     how = check_repairs(made, intact, original, 100, seed=4)
     record_property("repairs", dict(how))
-    assert how["rebuilt"] <= 5
+    assert not how["rebuilt"]
     assert how.keys() >= {"blanked", "went"}
 
 

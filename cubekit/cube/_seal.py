@@ -26,7 +26,7 @@ Seal = dict[str, str]
 def seal(session: Any) -> Seal:
     """The seal of what an Icechunk session sees, uncommitted changes included.
 
-    Takes a few milliseconds, and 5 ms more for every 3,000 chunks of an array; no chunk is read.
+    Takes 0.05 s for a few passes and 0.08 s for 3,000 with a model's water; no chunk is read.
     """
     return digests(session, nodes(session))
 
