@@ -36,6 +36,10 @@ class CubeConflict(CubekitError):
     """What is to be written does not belong into this cube, or another writer holds it."""
 
 
+class StorageError(CubekitError):
+    """What a cube lies on refuses: it is full, may not be written, or gives back other bytes than were written."""
+
+
 class ModelError(CubekitError):
     """A model can't be loaded, or was made for another preprocessing than the data at hand."""
 

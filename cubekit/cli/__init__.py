@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from cubekit.cli import models, order, replay, search, service, study
+from cubekit.cli import care, models, order, replay, search, service, study
 from cubekit.cli._show import complain, show_warning
 from cubekit.errors import CubekitError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 for _command in (
     *(study.run, study.demo, study.init, study.lakes, study.info, study.publish),
+    *(care.verify, care.history, care.expire),
     *(search.search, search.sources),
     *(models.evaluate, models.train),
     replay.replay,

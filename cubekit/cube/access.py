@@ -83,13 +83,14 @@ def open_cube(path: str | Path, as_of: str | datetime | date | None = None, *, g
     else:
         source = store.read_store(where, as_of)
         options = {"group": group or store.PASSES, "consolidated": False}
-    try:
-        # chunks=None reads lazily without dask, so that sorting costs no task.
-        opened = xr.open_zarr(source, chunks=None, decode_coords="all", **options)
-    except FileNotFoundError as error:
-        msg = f"the cube at {where} has no group {group or store.PASSES!r}"
-        raise SourceError(msg) from error
-    return _prepared(opened)
+    with store.readable(where):
+        try:
+            # chunks=None reads lazily without dask, so that sorting costs no task.
+            opened = xr.open_zarr(source, chunks=None, decode_coords="all", **options)
+        except FileNotFoundError as error:
+            msg = f"the cube at {where} has no group {group or store.PASSES!r}"
+            raise SourceError(msg) from error
+        return _prepared(opened)
 
 
 def open_cubes(root: str | Path, as_of: str | datetime | date | None = None) -> xr.DataTree:

@@ -218,7 +218,8 @@ def _write(path: Path, passes: Sequence[Pass], target: Target, progress: Progres
     if store.is_living(path):
         stored = _open(path)
         check_fingerprint(path, stored.attrs, target.attrs)
-        there = slots(stored)
+        with store.readable(path):
+            there = slots(stored)
         known_empty = json.loads(stored.attrs["empty_passes"])
     told = progress or _silent
     new, changed = _due(passes, there, known_empty, report)
@@ -284,6 +285,7 @@ def _commit_batch(
     if not store.is_living(path):
         first = rows(usable, target).assign_attrs(attrs)
         coding = encoding(target.lattice.shape.yx, target.attrs["polarisations"])
+        coding = {name: code for name, code in coding.items() if name in first.variables}
         store.create(
             path,
             lambda zarr_store: first.to_zarr(zarr_store, group=store.PASSES, consolidated=False, encoding=coding),
@@ -367,7 +369,8 @@ def _name(pass_: Pass) -> str:
 
 
 def _open(path: Path) -> xr.Dataset:
-    opened: xr.Dataset = xr.open_zarr(store.read_store(path), group=store.PASSES, consolidated=False, chunks=None)
+    with store.readable(path):
+        opened: xr.Dataset = xr.open_zarr(store.read_store(path), group=store.PASSES, consolidated=False, chunks=None)
     return opened
 
 

@@ -123,8 +123,6 @@ def _fill(where: Path, target: Any, model: str, probability: xr.DataArray) -> No
     stored = open_water(where, model) if model in water_models(where) else None
     if stored is None or any(stored.attrs.get(name) != attrs[name] for name in _SAME):
         coding = {name: code for name, code in encoding(_shape(rows)).items() if name in rows.variables}
-        coding["probability"] = {"chunks": (1, *_shape(rows)), "dtype": "float32", "_FillValue": np.float32("nan")}
-        coding["observed"] = {"chunks": (1, *_shape(rows)), "dtype": "bool"}
         rows.to_zarr(target, group=group, mode="w", consolidated=False, encoding=coding)
         return
     raw = xr.open_zarr(target, group=group, consolidated=False, chunks=None)
@@ -175,10 +173,11 @@ def water_models(path: str | Path, as_of: str | datetime | date | None = None) -
     """Names of the models whose probability a cube holds."""
     where = store.local(path)
     source = str(where) if store.is_published(where) else store.read_store(where, as_of)
-    try:
-        return sorted(zarr.open_group(source, path="water", mode="r").group_keys())
-    except FileNotFoundError:
-        return []
+    with store.readable(where):
+        try:
+            return sorted(zarr.open_group(source, path="water", mode="r").group_keys())
+        except FileNotFoundError:
+            return []
 
 
 def _check_name(model: str) -> None:

@@ -24,7 +24,7 @@ STRICT_SOURCES = ("opera", "simulated")
 
 Key = tuple[int, int]
 
-_FINGERPRINT = (
+FINGERPRINT = (
     "schema",
     "lake",
     "epsg",
@@ -100,13 +100,14 @@ def rows(usable: Sequence[tuple[Pass, Image]], target: Target, scenes: Mapping[s
     bands = np.stack([image.bands for _, image in usable], axis=1)
     variables: dict[str, Any] = {name: (rasters, bands[i]) for i, name in enumerate(target.attrs["polarisations"])}
     variables["mask"] = (rasters, np.stack([image.mask for _, image in usable]), MASK_ATTRS)
-    made = xr.Dataset(variables, coords={**coords, **_grid(target.lattice)}, attrs=dict(target.attrs))
+    made = xr.Dataset(variables, coords={**coords, **grid(target.lattice)}, attrs=dict(target.attrs))
     for name in variables:
         made[name].attrs["grid_mapping"] = "spatial_ref"
     return made
 
 
-def _grid(lattice: GeoBox) -> dict[Any, xr.DataArray]:
+def grid(lattice: GeoBox) -> dict[Any, xr.DataArray]:
+    """Axes and grid mapping of a lattice."""
     from odc.geo.xr import xr_coords
 
     return dict(xr_coords(lattice, crs_coord_name="spatial_ref"))
@@ -196,7 +197,7 @@ def check_fingerprint(path: Path, stored: Mapping[str, Any], requested: Mapping[
     """Refuse passes of another kind than those stored, naming every field that differs."""
     differing = [
         f"{name}: stored {stored.get(name)!r}, requested {requested.get(name)!r}"
-        for name in _FINGERPRINT
+        for name in FINGERPRINT
         if stored.get(name) != requested.get(name)
     ]
     if differing:

@@ -17,7 +17,7 @@ SHARD = 64
 """Passes in a shard, one file: a decade of a lake is a handful of files, yet one pass is read alone."""
 
 
-def publish(path: str | Path, out: str | Path) -> Path:
+def publish(path: str | Path, out: str | Path, *, anew: bool = False) -> Path:
     """Write a living cube out as a plain Zarr.
 
     Parameters
@@ -26,11 +26,13 @@ def publish(path: str | Path, out: str | Path) -> Path:
         The living cube.
     out
         The Zarr to write, e.g. ``out/zarr/hyp3/tsho_rolpa.zarr``. An older one there is replaced whole.
+    anew
+        Write it even where it holds the newest snapshot already, such as when `verify` found it damaged.
 
     Returns
     -------
     pathlib.Path
-        Where it was written. Nothing is written when it holds the newest snapshot already.
+        Where it was written. Nothing is written when it holds the newest snapshot already, unless `anew`.
 
     Raises
     ------
@@ -54,11 +56,14 @@ def publish(path: str | Path, out: str | Path) -> Path:
         snapshot = store.history(where)[0].id
         target = link.with_name(f".{link.name}.{snapshot}")
         previous = link.resolve()
-        if not store.is_published(target):
+        if anew or not store.is_published(target):
             beside = link.with_name(f".{link.name}.new")
             shutil.rmtree(beside, ignore_errors=True)  # a killed writer's
-            _write_all(where, snapshot, beside)
-            beside.rename(target)
+            with store.writable(link, where):
+                _write_all(where, snapshot, beside)
+                if target.exists():
+                    shutil.rmtree(target)
+                beside.rename(target)
         if previous != target:
             store.point(link, target)
             for old in link.parent.glob(f".{link.name}.*"):
@@ -72,11 +77,11 @@ def _write_all(where: Path, snapshot: str, target: Path) -> None:
     cube.attrs |= {"snapshot": snapshot, "history": f"published from snapshot {snapshot}"}
     _write(cube, target, None)
     for model in water_models(where, as_of=snapshot):
-        _write(_on_times(open_water(where, model, as_of=snapshot), cube), target, f"water/{model}")
+        _write(on_times(open_water(where, model, as_of=snapshot), cube), target, f"water/{model}")
     _consolidate(target)
 
 
-def _on_times(water: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
+def on_times(water: xr.Dataset, cube: xr.Dataset) -> xr.Dataset:
     """A model's passes on all times of the cube: a child's times must be its parent's."""
     keys = ("platform", "absolute_orbit")
     have = {key: i for i, key in enumerate(zip(*(water[k].values.tolist() for k in keys), strict=True))}
@@ -97,7 +102,6 @@ def _write(dataset: xr.Dataset, target: Path, group: str | None) -> None:
     for name in plain.variables:
         plain[name].encoding = {}
     for name in plain.data_vars:
-        coding.setdefault(str(name), {"dtype": plain[name].dtype})
         coding[str(name)] |= {"chunks": (1, *shape), "shards": (min(SHARD, max(length, 1)), *shape)}
     for name in TIME_ATTRS:
         if name in coding:

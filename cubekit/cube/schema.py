@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from cubekit.errors import ConfigError
 from cubekit.passes import PLATFORMS
@@ -53,6 +54,9 @@ MASK_ATTRS: dict[str, Any] = {
     "flag_values": [CLEAR, SHADOW, LAYOVER, BOTH, NO_MAP, NO_DATA],
     "flag_meanings": "clear shadow layover layover_and_shadow no_layover_map no_data",
 }
+
+CODECS = (ZstdCodec(), Crc32cCodec())
+"""How every chunk is stored: compressed, with a checksum behind it that every reader of Zarr v3 checks."""
 
 _INTEGERS = {"track": "int16", "absolute_orbit": "int32", "platform": "int8", "orbit_direction": "int8"}
 _TIMES = ("time", "processed", "ingested")
@@ -102,7 +106,7 @@ def variable_attrs(polarisation: str, cube: dict[str, Any]) -> dict[str, Any]:
 
 
 def encoding(shape: tuple[int, int], polarisations: Sequence[str] = POLARISATIONS) -> dict[str, dict[str, Any]]:
-    """Zarr encoding of every variable of `passes`, fixed at first write.
+    """Zarr encoding of every variable of `passes`, and of `water`, fixed at first write.
 
     Notes
     -----
@@ -113,6 +117,8 @@ def encoding(shape: tuple[int, int], polarisations: Sequence[str] = POLARISATION
         name: {**raster, "dtype": "float32", "_FillValue": np.float32("nan")} for name in polarisations
     }
     coding["mask"] = {**raster, "dtype": "uint8", "fill_value": NO_DATA}
+    coding |= {"probability": {**raster, "dtype": "float32", "_FillValue": np.float32("nan")}}
+    coding |= {"observed": {**raster, "dtype": "bool"}, "y": {}, "x": {}, "spatial_ref": {}}
     along_time = {"chunks": (TIME_CHUNK,)}
     for name in TIME_ATTRS:
         coding[name] = dict(along_time)
@@ -120,4 +126,4 @@ def encoding(shape: tuple[int, int], polarisations: Sequence[str] = POLARISATION
         coding[name] |= {"units": EPOCH, "calendar": "proleptic_gregorian", "dtype": "int64"}
     for name, dtype in _INTEGERS.items():
         coding[name]["dtype"] = dtype
-    return coding
+    return {name: code | {"compressors": CODECS} for name, code in coding.items()}

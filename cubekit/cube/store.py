@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from cubekit.errors import CubeConflict, NoObservations, SourceError
+from cubekit.cube._seal import KEY, seal
+from cubekit.errors import CubeConflict, NoObservations, SourceError, StorageError
 
 PASSES = "passes"
 """Group of the raw passes."""
@@ -72,7 +73,7 @@ def open_repository(path: Path) -> Any:
     try:
         return icechunk.Repository.open(_storage(path))
     except icechunk.IcechunkError as error:
-        msg = f"the cube at {path} can't be opened: {str(error).splitlines()[0]}"
+        msg = f"the cube at {path} can't be opened: {first_line(str(error))}; see `cubekit verify {path}`"
         raise SourceError(msg) from error
 
 
@@ -87,24 +88,109 @@ def create(path: Path, fill: Callable[[Any], object], message: str) -> None:
         Writes into the store it is given.
     message
         Of the first commit.
+
+    Raises
+    ------
+    StorageError
+        When it can't be written there. Nothing is left then.
     """
     import icechunk
 
     beside = path.with_name(f".{path.name}.new")
     shutil.rmtree(beside, ignore_errors=True)  # a killed writer's
-    repository = icechunk.Repository.create(_storage(beside))
-    session = repository.writable_session("main")
-    fill(session.store)
-    session.commit(message)
-    beside.rename(path)
+    try:
+        with writable(path):
+            session = icechunk.Repository.create(_storage(beside)).writable_session("main")
+            fill(session.store)
+            session.commit(message, metadata={KEY: seal(session)})
+            beside.rename(path)
+    except StorageError:
+        shutil.rmtree(beside, ignore_errors=True)  # on a full disk others need the room
+        raise
 
 
 def commit(path: Path, fill: Callable[[Any], object], message: str) -> None:
-    """Write in one commit: readers see all of it or nothing. What changes nothing makes no snapshot."""
-    session = open_repository(path).writable_session("main")
-    fill(session.store)
-    if session.has_uncommitted_changes:
-        session.commit(message)
+    """Write in one commit: readers see all of it or nothing. What changes nothing makes no snapshot.
+
+    Raises
+    ------
+    StorageError
+        When it can't be written. The cube is as before then.
+    """
+    repository = open_repository(path)
+    with writable(path):
+        session = repository.writable_session("main")
+        fill(session.store)
+        if session.has_uncommitted_changes:
+            session.commit(message, metadata={KEY: seal(session)})
+
+
+@contextmanager
+def writable(path: Path, source: Path | None = None) -> Iterator[None]:
+    """Tell in the cube's words why it can't be written, or why what it is made of (`source`) can't be read.
+
+    Raises
+    ------
+    StorageError
+        With what to do: a disk that is full, a folder that may not be written, a clock that went back, or damage.
+    """
+    import icechunk
+
+    try:
+        yield
+    except (icechunk.IcechunkError, OSError) as error:
+        raise StorageError(_refusal(path, str(error))) from error
+    except (ValueError, RuntimeError) as error:  # a column is read before it is added to
+        if not _is_damage(error):
+            raise
+        msg = f"the cube at {source or path} is damaged, and nothing was written; see `cubekit verify {source or path}`"
+        raise StorageError(msg) from error
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Tell in the cube's words why it can't be read.
+
+    Raises
+    ------
+    SourceError
+        Which names the command that tells what is damaged.
+    """
+    import icechunk
+
+    try:
+        yield
+    except (icechunk.IcechunkError, ValueError, RuntimeError) as error:
+        if not isinstance(error, icechunk.IcechunkError) and not _is_damage(error):
+            raise
+        msg = f"the cube at {path} is damaged ({first_line(str(error))}); see `cubekit verify {path}`"
+        raise SourceError(msg) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether it is of a codec, whose errors have no type of their own."""
+    return any(word in str(error).lower() for word in ("checksum", "zstd", "decompress"))
+
+
+def _refusal(path: Path, reason: str) -> str:
+    known = {
+        "no space left": "the disk is full; make room, then run again",
+        "quota exceeded": "the quota of this disk is used up; make room, then run again",
+        "file too large": "a file may not become as large as it has to; raise the limit (ulimit -f), then run again",
+        "read-only file system": "its disk may only be read; mount it for writing, or copy the cube",
+        "permission denied": "this user may not write there; change the owner, or copy the cube",
+        "operation not permitted": "this user may not write there; change the owner, or copy the cube",
+        "timestamp ordering": "this machine's clock is behind the cube's newest snapshot; set it right, then run again",
+        "clock has drifted": "the clocks of this machine and of the disk differ; set them right, then run again",
+    }
+    text = reason.lower()
+    why = next((say for sign, say in known.items() if sign in text), first_line(reason))
+    return f"the cube at {path} can't be written, and is as it was: {why}"
+
+
+def first_line(text: str) -> str:
+    """What an error says: Icechunk's draws an x before it and its origins below."""
+    return text.strip().partition("\n")[0].removeprefix("x ").strip()
 
 
 def read_store(path: Path, as_of: str | datetime | date | None = None) -> Any:
@@ -122,37 +208,45 @@ def read_store(path: Path, as_of: str | datetime | date | None = None) -> Any:
     NoObservations
         When the cube did not exist yet.
     SourceError
-        When there is no such snapshot.
+        When there is no such snapshot, or the cube is damaged.
     """
     repository = open_repository(path)
-    if as_of is None:
-        return repository.readonly_session("main").store
-    snapshots = _history(repository)
-    if isinstance(as_of, str) and any(snapshot.id == as_of for snapshot in snapshots):
-        return repository.readonly_session(snapshot_id=as_of).store
+    with readable(path):
+        if as_of is None:
+            return repository.readonly_session("main").store
+        snapshots = _history(repository)
+        if isinstance(as_of, str) and any(snapshot.id == as_of for snapshot in snapshots):
+            return repository.readonly_session(snapshot_id=as_of).store
     until = _end(as_of)
     written = [snapshot for snapshot in snapshots if snapshot.time <= until]
     if not written:
         first = f"{snapshots[-1].time:%Y-%m-%dT%H:%M:%SZ}"
         msg = f"the cube at {path} did not exist on {until:%Y-%m-%dT%H:%M:%SZ}; its first snapshot is of {first}"
         raise NoObservations(msg)
-    return repository.readonly_session(snapshot_id=written[0].id).store
+    with readable(path):
+        return repository.readonly_session(snapshot_id=written[0].id).store
 
 
 def history(path: str | Path) -> list[Snapshot]:
-    """Snapshots of a living cube, newest first.
+    """Snapshots of a living cube, newest first; among the oldest those that `expire` was told to keep.
 
     Raises
     ------
     SourceError
         When there is no living cube at the path.
     """
-    return _history(open_repository(local(path)))
+    where = local(path)
+    repository = open_repository(where)
+    with readable(where):
+        return _history(repository)
 
 
 def _history(repository: Any) -> list[Snapshot]:
     commits = [Snapshot(s.id, s.written_at, s.message) for s in repository.ancestry(branch="main")]
-    return commits[:-1]  # the last one is Icechunk's own: an empty repository
+    del commits[-1]  # Icechunk's own: an empty repository
+    kept = {repository.lookup_tag(tag) for tag in repository.list_tags()} - {commit.id for commit in commits}
+    older = [Snapshot(s.id, s.written_at, s.message) for s in map(repository.lookup_snapshot, kept)]
+    return commits + sorted(older, key=lambda snapshot: snapshot.time, reverse=True)
 
 
 @contextmanager
@@ -163,16 +257,19 @@ def writer(path: Path) -> Iterator[None]:
     ------
     CubeConflict
         When another process holds it.
+    StorageError
+        When there may not be one.
     """
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout:
-        msg = f"another process is writing to {path}; wait for it to end, then run again"
-        raise CubeConflict(msg) from None
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:  # which is an OSError, too
+            msg = f"another process is writing to {path}; wait for it to end, then run again"
+            raise CubeConflict(msg) from None
     try:
         yield
     finally:
@@ -212,6 +309,7 @@ def _storage(path: Path) -> Any:
     import icechunk
 
     if "ICECHUNK_LOG" not in os.environ:
-        # Icechunk warns that local storage does not see conflicting commits: the writer's lock sees to that.
-        icechunk.set_logs_filter("error")
+        # Icechunk warns that local storage does not see conflicting commits, which the writer's lock sees to, and logs
+        # errors that it raises, too.
+        icechunk.set_logs_filter("off")
     return icechunk.local_filesystem_storage(str(path))
