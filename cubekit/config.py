@@ -180,13 +180,9 @@ class PreprocessOptions(Section):
 
 
 ExactEngineName = Literal[
-    "torch-float32",
-    "torch-bfloat16",
-    "torch-cuda-float32",
-    "torch-cuda-bfloat16",
-    "openvino-float32",
-    "openvino-bfloat16",
-]
+    "torch-float32", "torch-bfloat16", "torch-cuda-float32", "torch-cuda-bfloat16",
+    "openvino-float32", "openvino-bfloat16",
+]  # fmt: skip
 """Engines by library, device and precision, as results name them."""
 
 EngineName = Literal["auto", "torch", "openvino", ExactEngineName]

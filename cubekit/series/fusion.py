@@ -352,16 +352,9 @@ def _reference(area: NDArray[Any], seen: NDArray[np.float64], track: NDArray[np.
 def completed_alike(
     area: NDArray[Any], seen: NDArray[Any], track: NDArray[np.intp], rows: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Complete all passes of a track by the same: each pass's own would bring the other tracks' errors in twice.
+    """Areas of a track that were `seen`, with the mean of what its `rows` were completed by: the same for all.
 
-    Parameters
-    ----------
-    area, seen
-        Over time, km2: the areas as they were completed, and what was seen of them.
-    track
-        Over time: the number of each pass's track.
-    rows
-        The passes that the mean of what was added is taken of.
+    Each pass's own completion would bring the other tracks' errors in twice.
     """
     count = int(track.max()) + 1
     hidden = np.bincount(track[rows], (area - seen)[rows], minlength=count)
