@@ -40,7 +40,7 @@ PACKAGES = (
     "openvino",
 )
 
-SIZES = {"engine": (64, 2), "record": (1000, 3), "segment": (512, 2)}
+SIZES = {"engine": (32, 2), "record": (1000, 3), "segment": (512, 2)}
 """Size and turns of benchmarks without a `measure` of their own: chips, lakes, passes."""
 
 

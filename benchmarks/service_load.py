@@ -160,7 +160,7 @@ def processor_seconds(server: psutil.Process) -> float:
     return server.cpu_times().user + server.cpu_times().system
 
 
-def measure(*, tiny: bool = False, seconds: float = 60.0) -> list[Result]:
+def measure(*, tiny: bool = False, seconds: float = 15.0) -> list[Result]:
     """The latencies of each, and how much the server's memory grew."""
     seconds, connections, days = (0.5, 4, 12) if tiny else (seconds, CONNECTIONS, 365)
     results = []
