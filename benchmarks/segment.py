@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from cubekit import lakes
+from cubekit.cube import in_fewer_chunks
 from cubekit.preprocess import equalize, prepare
 from cubekit.segmentation import engines, read_card, segment, shipped, tiles
 from cubekit.segmentation.inference import in_views
@@ -101,7 +102,7 @@ def megapixels(cube: Cube) -> float:
 
 def _image(path: Path) -> xr.DataArray:
     lake = lakes.catalogue()[LAKE].at_spacing(30)
-    return equalize(prepare(xr.open_zarr(path, consolidated=False, chunks={"time": 1}), lake))
+    return equalize(prepare(in_fewer_chunks(xr.open_zarr(path, consolidated=False, chunks={"time": 1})), lake))
 
 
 def _hash(path: Path) -> str:

@@ -10,16 +10,13 @@ import xarray as xr
 from dask.base import compute
 from numpy.typing import NDArray
 
-from cubekit import series
+from cubekit import cube, series
 from cubekit.errors import CubeConflict
 from cubekit.lakes import Lake
 from cubekit.series.state import surface_features
 
 WHOLE = 0.99
 """Share of the lake zone from which a track counts as seeing all of it, so that nothing is to be completed."""
-
-TOGETHER = 16
-"""Passes of a chunk: with one pass each, the graph takes longer than what it computes."""
 
 HIDDEN = "it never sees three tenths of the lake itself, which lies in its layover or shadow"
 """Why no area of a track is known."""
@@ -97,7 +94,7 @@ def measure_areas(
     if not np.array_equal(passes["time"].to_numpy(), water["time"].to_numpy()):
         msg = f"the passes of {lake.id} and their water are not of the same times; run again, when no other run writes"
         raise CubeConflict(msg)
-    passes, water = _in_fewer_chunks(passes), _in_fewer_chunks(water)
+    passes, water = cube.in_fewer_chunks(passes), cube.in_fewer_chunks(water)
     unknown: dict[str, str] = {}
     seen = {"tracks": series.track_views(passes, lake, polarisation=polarisation)}
     if "vv" in passes:
@@ -163,12 +160,6 @@ def without_hidden(water: xr.Dataset, tracks: Sequence[int]) -> xr.Dataset:
     observed = probability.coords.get("observed", probability.notnull()).variable
     told = xr.DataArray(~np.isin(water["track"].to_numpy(), tracks), dims="time")
     return water.assign(probability=probability.where(told).assign_coords(observed=observed))
-
-
-def _in_fewer_chunks(data: xr.Dataset) -> xr.Dataset:
-    """`TOGETHER` passes a chunk, of what is lazy: what lies along time alone stays in memory."""
-    lazy = {name: one.chunk({"time": TOGETHER}) for name, one in data.variables.items() if one.chunks}
-    return data.assign_coords({name: lazy.pop(name) for name in set(data.coords) & set(lazy)}).assign(lazy)
 
 
 def _states(features: xr.Dataset, lake: Lake) -> dict[str, xr.Variable]:

@@ -47,7 +47,7 @@ def segment_passes(study: Study, lake: Lake, path: Path, progress: Progress) -> 
         When another process changes the cube meanwhile.
     """
     # One snapshot from here on: another process may write meanwhile.
-    passes = cube.open_cube(path, as_of=cube.history(path)[0].id)
+    passes = cube.in_fewer_chunks(cube.open_cube(path, as_of=cube.history(path)[0].id))
     options = study.preprocess
     prepared = preprocess.prepare(
         passes,

@@ -1,7 +1,7 @@
 """Cubes: one lake and one source, time x y x x, kept up to date and published."""
 
 from cubekit.cube._findings import ADVICE, Finding, Remedy
-from cubekit.cube.access import describe, find_cubes, open_cube, open_cubes
+from cubekit.cube.access import describe, find_cubes, in_fewer_chunks, open_cube, open_cubes
 from cubekit.cube.build import AppendReport, append, build_cube, update
 from cubekit.cube.derived import open_water, pending_water, remember, water_models, write_water
 from cubekit.cube.publish import publish
@@ -25,6 +25,7 @@ __all__ = [
     "expire",
     "find_cubes",
     "history",
+    "in_fewer_chunks",
     "open_cube",
     "open_cubes",
     "open_water",

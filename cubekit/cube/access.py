@@ -188,3 +188,22 @@ def describe(path: str | Path) -> dict[str, Any]:
         "history": store.history(where) if store.is_living(where) else [],
         "empty": sorted(json.loads(cube.attrs["empty_passes"])),
     }
+
+
+def in_fewer_chunks(data: xr.Dataset, passes: int = 16) -> xr.Dataset:
+    """Put several passes into a chunk, for who reads all: with one each, graphs take longer than what they compute.
+
+    Parameters
+    ----------
+    data
+        As `open_cube` or `open_water` gives it.
+    passes
+        In a chunk.
+
+    Returns
+    -------
+    xarray.Dataset
+        What is lazy in larger chunks along time; what lies along time alone stays in memory.
+    """
+    lazy = {name: one.chunk({"time": passes}) for name, one in data.variables.items() if one.chunks}
+    return data.assign_coords({name: lazy.pop(name) for name in set(data.coords) & set(lazy)}).assign(lazy)
