@@ -30,6 +30,7 @@ from sqlalchemy import delete, select
 from starlette.testclient import TestClient
 
 from cubekit import cube
+from cubekit.areas import HIDDEN
 from cubekit.errors import ConfigError
 from cubekit.lakes import catalogue
 from cubekit.series import read_csv
@@ -502,6 +503,23 @@ def test_what_was_not_observed_is_hatched() -> None:
             hidden = drawn[:, : size // 2 - 1].reshape(-1, 3)
             assert np.unique(hidden, axis=0).tolist() == [[176, 170, 160], [214, 209, 200]]
             assert np.ptp(drawn[:, size // 2 + 1 :].reshape(-1, 3), axis=0).max() == 0
+
+
+def test_a_hidden_track_has_no_water(own: serving.Served) -> None:
+    """What the network drew where a track sees no lake is in the cube, and is served as not known; others are."""
+    for number in range(2):
+        file = folder(own, number) / "release.json"
+        told = json.loads(file.read_text())
+        told["not_known"]["areas of track 121"] = HIDDEN
+        file.write_text(json.dumps(told))
+    with opened(own) as (client, _):
+        for track, known in ((121, False), (128, True)):
+            answer = client.get(f"/lakes/tsho_rolpa/cog/{DAY}?track={track}")
+            with rasterio.MemoryFile(answer.content) as file, file.open() as tif:
+                assert bool((tif.read(1) != 255).any()) == known
+            image = client.get(f"/images/tsho_rolpa/{DAY}?track={track}&layer=probability&outline=false")
+            colours = np.asarray(Image.open(io.BytesIO(image.content)).convert("RGB")).reshape(-1, 3)
+            assert (len(np.unique(colours, axis=0)) > 2) == known  # of what is not known it has two
 
 
 def test_rasters(client: TestClient, served: serving.Served) -> None:
