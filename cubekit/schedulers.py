@@ -48,11 +48,12 @@ def compute_on(study: Study, scheduler: str | None) -> Iterator[None]:
             yield
         return
     try:
-        client = Client(options.scheduler, timeout=ANSWER_SECONDS)
+        # Not as the default: one that gets no answer would stay it, and all that is computed later would wait for it.
+        Client(options.scheduler, timeout=ANSWER_SECONDS, set_as_default=False).close()
     except (OSError, TimeoutError, ValueError) as error:
         msg = (
             f"no Dask scheduler answers at {options.scheduler}: {error}; start one there, or give threads or processes"
         )
         raise ConfigError(msg) from error
-    with client:
+    with Client(options.scheduler, timeout=ANSWER_SECONDS):
         yield

@@ -22,7 +22,7 @@ import xarray as xr
 from safetensors.numpy import save_file
 
 import cubekit
-from cubekit import cube, pipeline, plots, preprocess, segmentation, segmenting
+from cubekit import cube, pipeline, plots, preprocess, schedulers, segmentation, segmenting
 from cubekit import report as report_module
 from cubekit.config import Study
 from cubekit.errors import ConfigError, CubeConflict, MissingExtra, ModelError, NoObservations, SourceError
@@ -373,6 +373,22 @@ def test_a_cluster_gives_the_same_areas(home: Path) -> None:
         report = cubekit.run(study_of(home), cluster.scheduler_address)
     assert not report.failed
     assert areas_of(home) == expected
+    with pytest.raises(ValueError, match="No client"):
+        default_client()
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "foo://there:1"])
+def test_a_cluster_that_does_not_answer_leaves_nothing_behind(
+    home: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is computed afterwards is computed here, and doesn't wait for it."""
+    from distributed import default_client
+
+    monkeypatch.setattr(schedulers, "ANSWER_SECONDS", 0.3)
+    before = dask.config.get("scheduler", None)
+    with pytest.raises(ConfigError, match=f"no Dask scheduler answers at {address}"):
+        cubekit.run(study_of(home), address)
+    assert dask.config.get("scheduler", None) == before
     with pytest.raises(ValueError, match="No client"):
         default_client()
 
